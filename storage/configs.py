@@ -1,0 +1,165 @@
+"""What a project, a snapshot and each run kind can be told: pydantic models, stored as JSON beside what they made.
+
+An unset (None) hyperparameter inherits what was set for the parent version; the rest is chosen by the size of
+the data. Both happen once, when a run is queued, so that a run's stored config is complete and reproducible.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from storage.errors import Invalid
+
+
+class Settings(BaseModel):
+    """Base: frozen, and an unknown key is an error rather than a silent no-op."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SamplingSettings(Settings):
+    """How completions are sampled."""
+
+    temperature: float = Field(0.8, ge=0, le=4)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(160, ge=1, le=4096)
+
+
+class PolicyMode(StrEnum):
+    """When a project trains by itself."""
+
+    OFF = "off"
+    EVERY_N = "every_n"
+    CRON = "cron"
+
+
+class TrainingPolicy(Settings):
+    """Periodic training of a project."""
+
+    mode: PolicyMode = PolicyMode.OFF
+    every_n: int = Field(100, ge=1)  # new usable annotations
+    cron: str = "0 3 * * *"  # five fields, UTC
+    kinds: tuple[str, ...] = ("reward", "dpo")
+
+
+class SnapshotSettings(Settings):
+    """How annotations become pairs."""
+
+    rating_margin: float = Field(1.0, gt=0)  # smallest gap of mean ratings (scaled to 1..5) that makes a pair
+    use_comparisons: bool = True
+    use_ratings: bool = True
+    use_refinements: bool = True
+    min_train_pairs: int = Field(16, ge=1)
+    min_test_pairs: int = Field(1, ge=0)
+
+
+class TrainingSettings(Settings):
+    """What reward and DPO training share. None means: inherit from the parent version, else scale with the data."""
+
+    epochs: float | None = Field(None, gt=0, le=100)
+    max_steps: int | None = Field(None, ge=1)
+    learning_rate: float | None = Field(None, gt=0, le=1)
+    batch_size: int | None = Field(None, ge=1, le=4096)
+    gradient_accumulation: int = Field(1, ge=1)
+    lora_r: int | None = Field(None, ge=1, le=1024)
+    max_length: int = Field(1024, ge=16)  # tokens of prompt + completion; see trainer.datasets for the rule
+    seed: int = 0
+    eval_steps: int | None = Field(None, ge=1)
+    save_steps: int | None = Field(None, ge=1)
+    early_stopping: bool = True
+    threads: int | None = Field(None, ge=1)
+    dtype: str = Field("auto", pattern="^(auto|float32|bfloat16|float16)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    min_train_pairs: int = Field(16, ge=1)
+
+
+class RewardConfig(TrainingSettings):
+    """Reward model: Bradley-Terry loss on pairs, LoRA on a sequence classifier."""
+
+    center_rewards_coefficient: float | None = Field(None, ge=0)
+
+
+class DpoConfig(TrainingSettings):
+    """Policy: DPO with an SFT anchor (without it minimal-edit pairs collapse a small model)."""
+
+    beta: float | None = Field(None, gt=0)
+    sft_weight: float | None = Field(None, ge=0)
+    precompute_reference: bool | None = None  # None: when it pays, from two epochs on
+
+
+class GenerateConfig(Settings):
+    """Fill the queue: `prompts` prompts get `completions_per_prompt` distinct completions each."""
+
+    prompts: int = Field(20, ge=1, le=100_000)
+    completions_per_prompt: int = Field(2, ge=1, le=16)
+    batch_size: int = Field(32, ge=1, le=1024)
+    candidate_share: float = Field(0.0, ge=0, le=1)  # of prompts where one completion comes from the newest candidate
+    seed: int = 0
+    dtype: str = Field("auto", pattern="^(auto|float32|bfloat16|float16)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    threads: int | None = Field(None, ge=1)
+
+
+T = TypeVar("T", bound=Settings)
+
+
+def parse(kind: type[T], values: dict[str, Any]) -> T:
+    """Validate `values` as settings of `kind`; raises `Invalid` with one line that names the key and the mend."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "value"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(kind.model_fields))
+            raise Invalid(f"unknown setting '{key}'; choose from: {known}") from error
+        raise Invalid(
+            f"setting '{key}': {first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})"
+        ) from error
+
+
+def inherit(asked: dict[str, Any], parent_asked: dict[str, Any]) -> dict[str, Any]:
+    """`asked` with what was set for the parent version where nothing is said here; a step budget is never inherited."""
+    own = {key: value for key, value in asked.items() if value is not None}
+    return {key: value for key, value in parent_asked.items() if key != "max_steps"} | own
+
+
+def _scale_common(values: dict[str, Any], train_pairs: int, learning_rate: float) -> None:
+    """Fill what is unset from the number of training pairs.
+
+    One to three epochs; small sets are seen more often because early stopping on held-out pairs ends them.
+    """
+    batch = values["batch_size"] or (8 if train_pairs < 200 else 16)
+    values["batch_size"] = min(batch, max(1, train_pairs))
+    values["epochs"] = values["epochs"] or (3.0 if train_pairs < 500 else 2.0 if train_pairs < 2000 else 1.0)
+    values["learning_rate"] = values["learning_rate"] or learning_rate
+    values["lora_r"] = values["lora_r"] or 16
+    steps = max(1, int(train_pairs * values["epochs"] / (values["batch_size"] * values["gradient_accumulation"])))
+    if values["max_steps"]:
+        steps = min(steps, values["max_steps"])
+    values["eval_steps"] = values["eval_steps"] or max(5, steps // 8)
+    values["save_steps"] = values["save_steps"] or values["eval_steps"]
+
+
+def resolve_reward(config: RewardConfig, train_pairs: int) -> RewardConfig:
+    """A complete reward config for `train_pairs` pairs."""
+    values = config.model_dump()
+    _scale_common(values, train_pairs, learning_rate=1e-3)
+    if values["center_rewards_coefficient"] is None:
+        values["center_rewards_coefficient"] = 0.01
+    return RewardConfig(**values)
+
+
+def resolve_dpo(config: DpoConfig, train_pairs: int) -> DpoConfig:
+    """A complete DPO config for `train_pairs` pairs; beta is raised under 500 pairs."""
+    values = config.model_dump()
+    _scale_common(values, train_pairs, learning_rate=1e-3)
+    values["beta"] = values["beta"] or (0.3 if train_pairs < 500 else 0.1)
+    if values["sft_weight"] is None:
+        values["sft_weight"] = 0.2
+    if values["precompute_reference"] is None:
+        values["precompute_reference"] = values["epochs"] >= 2
+    return DpoConfig(**values)
