@@ -62,8 +62,8 @@ def run_benchmark(
 ) -> int:
     """Parse `--quick` and `--json` (and what `arguments` adds), measure, report; returns the exit code.
 
-    With --json the last line on stdout is one object {benchmark, machine, quick, seconds, bars, holds, ...extra};
-    the table then goes to stderr.
+    With --json the last line on stdout is one object {benchmark, machine, quick, seconds, holds, bars, ...extra}
+    and the table goes to stderr.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="a smaller measurement, under 50 seconds")

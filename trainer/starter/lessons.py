@@ -1,0 +1,113 @@
+"""What the starter is taught: conversations of the three tasks, each turn marked with how much it counts.
+
+A reply to a request; a refinement of a draft by a critique (sometimes a second one after it); yes or no to several
+critiques of one reply. Drafts drawn from the starter's own habits count as replies too, so one conversation teaches
+more than one thing. Everything is built from combinations that are not held out.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import NamedTuple
+
+from trainer import templates
+from trainer.starter import grammar
+from trainer.starter.critiques import wanted_values
+from trainer.starter.facets import FACETS, ChatMessage, Critique, Facets, Request, Value
+
+SYSTEM_PROMPTS = (
+    "You answer customers of a shop.",
+    "You are a helpful assistant.",
+    "You work in customer care.",
+)
+JUDGEMENTS = 6
+JUDGE_WEIGHT = 2.0
+
+
+class Turn(NamedTuple):
+    """One message and the weight of its tokens in the loss; 0 for what is only read."""
+
+    role: str
+    content: str
+    weight: float
+
+
+Lesson = list[Turn]
+
+
+def write_lesson(rng: random.Random, shares: tuple[float, float, float]) -> Lesson:
+    """One conversation; `shares` are the odds of a reply, a refinement and a judgement."""
+    request = grammar.sample_request(rng, held_out=False, invented_names=0.3)
+    task = rng.choices((_reply, _refinement, _judgement), shares)[0]
+    turns = [Turn(message["role"], message["content"], 0.0) for message in request.messages]
+    if rng.random() < 0.05:
+        turns.insert(0, Turn("system", rng.choice(SYSTEM_PROMPTS), 0.0))
+    return [*turns, *task(rng, request)]
+
+
+def _reply(rng: random.Random, request: Request) -> Lesson:
+    return [Turn("assistant", grammar.write_reply(rng, request, grammar.sample_facets(rng)), 1.0)]
+
+
+def _draft(rng: random.Random, request: Request) -> tuple[Facets, grammar.Composition, Turn]:
+    """A reply to work on: half as the starter writes (and learned as such), half of any kind (only read)."""
+    uniform = rng.random() < 0.5
+    facets = grammar.sample_facets(rng, uniform=uniform)
+    draft = grammar.compose(rng, request, facets)
+    return facets, draft, Turn("assistant", grammar.as_text(draft), 0.0 if uniform else 1.0)
+
+
+def _refinement(rng: random.Random, request: Request) -> Lesson:
+    facets, draft, turn = _draft(rng, request)
+    turns = [turn]
+    for _ in range(rng.choice((1, 2))):
+        critique = _criticise(rng, request, facets)
+        instruction = _instruction(templates.refine_messages((), turns[-1].content, critique.full))
+        draft = grammar.revise(rng, request, draft, critique.wanted)
+        facets = with_value(facets, critique.facet, critique.wanted)
+        turns += [Turn("user", instruction, 0.0), Turn("assistant", grammar.as_text(draft), 1.0)]
+    return turns
+
+
+def _judgement(rng: random.Random, request: Request) -> Lesson:
+    facets, _, turn = _draft(rng, request)
+    turns = [turn]
+    for _ in range(JUDGEMENTS):
+        critique, met = critique_to_judge(rng, request, facets)
+        wording = rng.randrange(len(templates.JUDGE))
+        instruction = _instruction(templates.judge_messages((), turn.content, critique.full, wording))
+        verdict = templates.YES if met else templates.NO
+        turns += [Turn("user", instruction, 0.0), Turn("assistant", verdict, JUDGE_WEIGHT)]
+    return turns
+
+
+def critique_to_judge(rng: random.Random, request: Request, facets: Facets) -> tuple[Critique, bool]:
+    """A critique that a reply with these facets meets or does not, evenly often, and which of the two.
+
+    When it is met, the critique speaks of an earlier draft, whose facet had any other value.
+    """
+    while True:
+        met = rng.random() < 0.5
+        facet = rng.choice(tuple(FACETS))
+        value = facets.value(facet)
+        if met and (before := [other for other in FACETS[facet] if value in wanted_values(facet, other)]):
+            return grammar.write_critique(rng, facet, rng.choice(before), value, request), True
+        if not met and (wanted := wanted_values(facet, value)):
+            return grammar.write_critique(rng, facet, value, rng.choice(wanted), request), False
+
+
+def _criticise(rng: random.Random, request: Request, facets: Facets) -> Critique:
+    facet = rng.choice(tuple(FACETS))
+    current = facets.value(facet)
+    return grammar.write_critique(rng, facet, current, rng.choice(wanted_values(facet, current)), request)
+
+
+def with_value(facets: Facets, facet: str, value: Value) -> Facets:
+    """The facets with one of them changed."""
+    return replace(facets, **{facet: value})
+
+
+def _instruction(messages: list[ChatMessage]) -> str:
+    """The last turn of a template's conversation: what is asked about the reply before it."""
+    return messages[-1]["content"]
