@@ -1,0 +1,174 @@
+"""Engines and sessions for both databases, and which database errors a person can mend."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.orm import Session, sessionmaker
+
+from storage.errors import Invalid, StoreUnavailable
+
+BUSY_SECONDS = 10.0
+_READER = "feedback_reader"
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for `sqlite:///PATH` or `postgresql://…`; opens nothing yet.
+
+    SQLite: WAL, foreign keys on, `synchronous=FULL` (an acknowledged commit survives a power cut), ten seconds of
+    patience with other writers, and every transaction takes the write lock at its start unless it came from
+    `read_only`, so that no transaction fails half-way with "database is locked". PostgreSQL: psycopg, connections are
+    tested before use. Raises `Invalid` for any other URL.
+    """
+    parsed = database_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+
+
+def database_url(url: str) -> URL:
+    """`url` parsed, with the driver this application uses; raises `Invalid` with the mend."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise Invalid(f"not a database URL: {url!r}; write sqlite:////path/feedback.db or postgresql://…") from error
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite+pysqlite")
+    raise Invalid(f"database '{backend}' is not supported; use sqlite:////path/feedback.db or postgresql://…")
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file behind an SQLite URL; None for PostgreSQL and for a database in memory."""
+    parsed = database_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver must not begin transactions by itself: `_begin_sqlite` says which kind is wanted.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    try:
+        cursor.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+    finally:
+        cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reader = connection.get_execution_options().get(_READER, False)
+    connection.exec_driver_sql("BEGIN" if reader else "BEGIN IMMEDIATE")
+
+
+def make_sessions(engine: Engine) -> sessionmaker[Session]:
+    """A factory of sessions; `with make_sessions(engine).begin() as session:` is one (writing) transaction."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def read_only(sessions: sessionmaker[Session]) -> Iterator[Session]:
+    """A session that sees one moment of the store, takes no write lock and keeps nothing that is written in it."""
+    engine: Engine = sessions.kw["bind"]
+    if engine.dialect.name == "sqlite":
+        reader = engine.execution_options(**{_READER: True})
+    else:
+        reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with sessions(bind=reader) as session:
+        yield session
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for a database or disk error that a person can mend; None for every other error."""
+    if isinstance(error, OSError):
+        return _explain_disk(error)
+    if not isinstance(error, DBAPIError):
+        return None
+    cause = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else str(error.orig)
+    text = cause.lower()
+    for signs, line in _MENDS:
+        if any(sign in text for sign in signs):
+            return f"{line} ({cause})"
+    if error.connection_invalidated:
+        return f"the connection to the database was lost; check that it runs, then try again ({cause})"
+    return None
+
+
+_MENDS: list[tuple[tuple[str, ...], str]] = [
+    (
+        ("database is locked", "database table is locked"),
+        "the database is locked by another program; close it (a backup, an SQL shell), then try again",
+    ),
+    (
+        ("database or disk is full", "no space left", "disk full"),
+        "the disk that holds the database is full; free some space, then try again",
+    ),
+    (
+        ("unable to open database file",),
+        "the database file cannot be opened; check that its folder exists and may be written",
+    ),
+    (
+        ("readonly database", "read-only database"),
+        "the database cannot be written; check the permissions of its file and folder",
+    ),
+    (
+        ("file is not a database", "database disk image is malformed"),
+        "the database file is damaged or no SQLite database; restore a backup",
+    ),
+    (
+        ("disk i/o error",),
+        "the disk that holds the database reports an error; check the disk, then try again",
+    ),
+    (
+        ("no such table", "no such column", "undefinedtable", "does not exist"),
+        "the database has no tables of this version yet; run: feedback-app db upgrade",
+    ),
+    (
+        ("connection refused", "could not connect", "connection failed", "could not translate host", "timeout expired"),
+        "the database server cannot be reached; check that it runs and FEEDBACK_DATABASE_URL",
+    ),
+    (
+        ("password authentication failed", "no password supplied"),
+        "the database server refused the login; check user and password in FEEDBACK_DATABASE_URL",
+    ),
+    (
+        ("terminating connection", "server closed the connection", "connection is closed", "connection is lost"),
+        "the database server ended the connection; check that it runs, then try again",
+    ),
+]
+
+
+def _explain_disk(error: OSError) -> str | None:
+    place = f": {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{place}; free some space, then try again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write{place}; check the owner of the folder"
+    return None
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Turn what `explain` knows into `StoreUnavailable`; for the edges: a handler, a command, a worker's loop."""
+    try:
+        yield
+    except (DBAPIError, OSError) as error:
+        line = explain(error)
+        if line is None:
+            raise
+        raise StoreUnavailable(line) from error

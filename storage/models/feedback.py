@@ -1,0 +1,105 @@
+"""What annotators said: annotations with their ratings, preferences, critiques and refinements."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from storage.enums import AnnotationStatus, Outcome
+from storage.models.base import Base, JsonObject, utc_now
+from storage.models.people import User
+from storage.models.work import Item
+
+
+class Annotation(Base):
+    """One annotator's bundle on an item. A revision supersedes; a withdrawal marks; nothing is overwritten."""
+
+    __tablename__ = "annotations"
+    __table_args__ = (
+        # The guard against a double submit: one live annotation per item and annotator.
+        Index(
+            "uq_annotations_live",
+            "item_id",
+            "user_id",
+            unique=True,
+            sqlite_where=text("superseded_at IS NULL AND withdrawn_at IS NULL"),
+            postgresql_where=text("superseded_at IS NULL AND withdrawn_at IS NULL"),
+        ),
+        Index("ix_annotations_user_submitted", "user_id", "submitted_at"),
+        Index("ix_annotations_submitted", "submitted_at"),
+        UniqueConstraint("source_key"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("items.id"), index=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    assignment_id: Mapped[int | None] = mapped_column(ForeignKey("assignments.id"))  # None: imported
+    status: Mapped[AnnotationStatus]
+    draft: Mapped[JsonObject | None]  # what has been typed so far; None once submitted
+    source_key: Mapped[str | None] = mapped_column(String(64))  # hash of an imported record: importing again is a no-op
+    seconds_spent: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    submitted_at: Mapped[datetime | None]
+    superseded_at: Mapped[datetime | None]
+    superseded_by_id: Mapped[int | None] = mapped_column(ForeignKey("annotations.id"))
+    withdrawn_at: Mapped[datetime | None]
+    item: Mapped[Item] = relationship()
+    user: Mapped[User] = relationship()
+    ratings: Mapped[list[Rating]] = relationship(back_populates="annotation")
+    preferences: Mapped[list[Preference]] = relationship(back_populates="annotation")
+    critiques: Mapped[list[Critique]] = relationship(back_populates="annotation")
+    refinements: Mapped[list[Refinement]] = relationship(back_populates="annotation")
+
+
+class Rating(Base):
+    """A value on a criterion's scale for one completion."""
+
+    __tablename__ = "ratings"
+    __table_args__ = (UniqueConstraint("annotation_id", "completion_id", "criterion_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotations.id"))
+    completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))
+    criterion_id: Mapped[int] = mapped_column(ForeignKey("criteria.id"))
+    value: Mapped[int]
+    annotation: Mapped[Annotation] = relationship(back_populates="ratings")
+
+
+class Preference(Base):
+    """The outcome of comparing two completions, in the order they were shown."""
+
+    __tablename__ = "preferences"
+    __table_args__ = (UniqueConstraint("annotation_id", "first_id", "second_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotations.id"))
+    first_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))
+    second_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))
+    outcome: Mapped[Outcome]
+    strength: Mapped[int | None]  # 1 slightly, 2 clearly, 3 much better; None for ties and where nobody said
+    annotation: Mapped[Annotation] = relationship(back_populates="preferences")
+
+
+class Critique(Base):
+    """Written feedback on a completion, optionally on the span [span_start, span_end) of its text (characters)."""
+
+    __tablename__ = "critiques"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotations.id"), index=True)
+    completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"), index=True)
+    text: Mapped[str]
+    span_start: Mapped[int | None]
+    span_end: Mapped[int | None]
+    tags: Mapped[list[str]] = mapped_column(default=list)
+    annotation: Mapped[Annotation] = relationship(back_populates="critiques")
+
+
+class Refinement(Base):
+    """A completion rewritten because of a critique: original -> refined, both completions of one prompt."""
+
+    __tablename__ = "refinements"
+    __table_args__ = (UniqueConstraint("annotation_id", "completion_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotations.id"))
+    completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))
+    refined_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))
+    annotation: Mapped[Annotation] = relationship(back_populates="refinements")
