@@ -1,0 +1,378 @@
+"""From annotations to preference pairs: per annotator first, then aggregated per pair of completions.
+
+The rules (METHODS: explicit comparison; rating gap >= margin; refinement over original):
+
+1. Each annotator has at most one vote on two completions of a prompt. A comparison overrules a refinement, a
+   refinement overrules a rating gap: what a person said outright counts more than what follows from it.
+2. A vote has a weight: strength 1, 2, 3 of a comparison is 0.5, 1.0, 1.5 (1.0 where nobody said); a rating gap, on
+   the mean over the criteria rated on both completions, each scaled to 1..5, weighs half its size within the same
+   bounds; a refinement weighs 1.0. A tie or "both bad" is a vote of weight 0.
+3. The pair's weight is the signed mean of its votes: the majority's margin over the total, times the mean strength.
+   Votes that cancel out are left out as "disagreement", pairs with ties only as "tie" or "both_bad".
+
+Drafts, superseded and withdrawn annotations never count. Whatever makes no pair is counted with its reason.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import fsum
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy.orm import Session, aliased
+
+from storage.configs import SnapshotSettings
+from storage.enums import AnnotationStatus, ItemKind, Outcome, PairSource, Split
+from storage.models import (
+    Annotation,
+    Completion,
+    Criterion,
+    Item,
+    Message,
+    Preference,
+    Project,
+    Prompt,
+    Rating,
+    Refinement,
+)
+
+STRENGTH_WEIGHT = {None: 1.0, 1: 0.5, 2: 1.0, 3: 1.5}
+_PRECEDENCE = {PairSource.RATING_GAP: 0, PairSource.REFINEMENT: 1, PairSource.COMPARISON: 2}
+_WINDOW = 500  # prompts looked at together: bounds memory, keeps the number of queries small
+
+
+class Pair(NamedTuple):
+    """One preference pair: two different texts for one prompt, `chosen` preferred with `weight` (0 < weight <= 1.5)."""
+
+    prompt_id: int
+    prompt_hash: str
+    split: Split
+    messages: list[Message]
+    chosen_id: int
+    rejected_id: int
+    chosen: str
+    rejected: str
+    source: PairSource
+    weight: float
+    annotation_ids: tuple[int, ...]  # every annotation that voted, for either side; sorted
+
+
+@dataclass
+class PairCounts:
+    """What became pairs and what did not, by split; filled while pairs stream."""
+
+    used: Counter[tuple[Split, PairSource]] = field(default_factory=Counter)
+    left_out: Counter[tuple[Split, str]] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """All pairs of a project, in the order of their prompts, with the build's counts."""
+
+    pairs: list[Pair]
+    counts: PairCounts
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Reason -> how many. Pairs, except "withdrawn" (annotations) and "overruled" (votes)."""
+        return _totals((reason, n) for (_, reason), n in self.counts.left_out.items())
+
+    @property
+    def used(self) -> dict[str, int]:
+        """Source -> pairs made from it."""
+        return _totals((source.value, n) for (_, source), n in self.counts.used.items())
+
+
+def derive_pairs(session: Session, project: Project, settings: SnapshotSettings) -> PairSet:
+    """Every pair that the project's live annotations support; see the module's rules."""
+    counts = PairCounts()
+    pairs = list(stream_pairs(session, project, settings, counts))
+    return PairSet(pairs, counts)
+
+
+def stream_pairs(
+    session: Session, project: Project, settings: SnapshotSettings, counts: PairCounts | None = None
+) -> Iterator[Pair]:
+    """Yield the pairs of `derive_pairs` with memory that does not grow with their number.
+
+    `counts` is complete once the iterator is exhausted.
+    """
+    counts = PairCounts() if counts is None else counts
+    _count_withdrawn(session, project, counts)
+    judged = (
+        select(Item.prompt_id)
+        .join(Annotation, Annotation.item_id == Item.id)
+        .where(Item.project_id == project.id, live_annotation())
+        .distinct()
+        .order_by(Item.prompt_id)
+    )
+    # Eight bytes a prompt; the windows below then need no cursor held open beside them.
+    prompt_ids = array("q", session.scalars(judged.execution_options(yield_per=10_000)))
+    for start in range(0, len(prompt_ids), _WINDOW):
+        window = prompt_ids[start : start + _WINDOW]
+        yield from _window_pairs(session, project, settings, counts, window[0], window[-1])
+
+
+def live_annotation() -> ColumnElement[bool]:
+    """The condition for an annotation that counts: submitted, neither superseded nor withdrawn."""
+    return and_(
+        Annotation.status == AnnotationStatus.SUBMITTED,
+        Annotation.superseded_at.is_(None),
+        Annotation.withdrawn_at.is_(None),
+    )
+
+
+class _Vote(NamedTuple):
+    source: PairSource
+    lean: float  # > 0: the completion with the lower id is preferred, by that weight; 0: neither
+    annotation_ids: tuple[int, ...]
+    reason: str  # what to count when the vote decides nothing: tie, both_bad or below_margin
+
+
+_Key = tuple[int, int]  # two completion ids, the lower first
+_Votes = dict[_Key, dict[int, list[_Vote]]]  # by annotator
+
+
+def _totals(counted: Iterable[tuple[str, int]]) -> dict[str, int]:
+    totals: Counter[str] = Counter()
+    for name, n in counted:
+        totals[name] += n
+    return dict(sorted(totals.items()))
+
+
+def _count_withdrawn(session: Session, project: Project, counts: PairCounts) -> None:
+    withdrawn = (
+        select(Prompt.split, func.count())
+        .select_from(Annotation)
+        .join(Item, Item.id == Annotation.item_id)
+        .join(Prompt, Prompt.id == Item.prompt_id)
+        .where(
+            Item.project_id == project.id,
+            Annotation.status == AnnotationStatus.SUBMITTED,
+            Annotation.withdrawn_at.is_not(None),
+        )
+        .group_by(Prompt.split)
+    )
+    for split, n in session.execute(withdrawn):
+        counts.left_out[split, "withdrawn"] += n
+
+
+def _window_pairs(
+    session: Session, project: Project, settings: SnapshotSettings, counts: PairCounts, low: int, high: int
+) -> Iterator[Pair]:
+    """The pairs of the project's prompts with ids from `low` to `high`."""
+    votes: dict[int, _Votes] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    within = and_(Item.project_id == project.id, Item.prompt_id.between(low, high), live_annotation())
+    if settings.use_comparisons:
+        _read_comparisons(session, within, votes)
+    if settings.use_refinements:
+        _read_refinements(session, within, votes)
+    if settings.use_ratings:
+        _read_rating_gaps(session, within, settings.rating_margin, votes)
+    if not votes:
+        return
+    in_window = Prompt.project_id == project.id, Prompt.id.between(low, high)
+    texts = {
+        row.id: row.text
+        for row in session.execute(
+            select(Completion.id, Completion.text)
+            .join(Prompt, Prompt.id == Completion.prompt_id)
+            .where(*in_window, Completion.prompt_id.between(low, high))
+        )
+    }
+    prompts = select(Prompt.id, Prompt.content_hash, Prompt.split, Prompt.messages).where(*in_window)
+    for prompt in session.execute(prompts.order_by(Prompt.id)):
+        by_pair = votes.get(prompt.id)
+        if by_pair:
+            yield from _prompt_pairs(prompt, by_pair, texts, counts)
+
+
+def _prompt_pairs(prompt: Any, by_pair: _Votes, texts: dict[int, str], counts: PairCounts) -> Iterator[Pair]:
+    for (low, high), by_user in sorted(by_pair.items()):
+        decided = [_own_vote(votes, prompt.split, counts) for votes in by_user.values()]
+        weight, source, reason = _aggregate(decided)
+        if source is not None and texts[low].strip() == texts[high].strip():
+            source, reason = None, "same_text"
+        if source is None:
+            counts.left_out[prompt.split, reason] += 1
+            continue
+        chosen, rejected = (low, high) if weight > 0 else (high, low)
+        counts.used[prompt.split, source] += 1
+        yield Pair(
+            prompt.id,
+            prompt.content_hash,
+            prompt.split,
+            prompt.messages,
+            chosen,
+            rejected,
+            texts[chosen],
+            texts[rejected],
+            source,
+            abs(weight),
+            tuple(sorted({i for vote in decided for i in vote.annotation_ids})),
+        )
+
+
+def _own_vote(votes: list[_Vote], split: Split, counts: PairCounts) -> _Vote:
+    """One annotator's vote on a pair: the mean of what they said in the most explicit way they used."""
+    if len(votes) == 1:
+        return votes[0]
+    strongest = max(_PRECEDENCE[vote.source] for vote in votes)
+    kept = [vote for vote in votes if _PRECEDENCE[vote.source] == strongest]
+    if len(kept) < len(votes):
+        counts.left_out[split, "overruled"] += len(votes) - len(kept)
+    if len(kept) == 1:
+        return kept[0]
+    lean = fsum(vote.lean for vote in kept) / len(kept)
+    ids = tuple({i for vote in kept for i in vote.annotation_ids})
+    reason = "disagreement" if any(vote.lean for vote in kept) else kept[0].reason
+    return _Vote(kept[0].source, lean, ids, reason)
+
+
+def _aggregate(votes: list[_Vote]) -> tuple[float, PairSource | None, str]:
+    """Signed weight (> 0: the lower id wins), the source of the majority (None: no pair) and why there is none."""
+    cast = [vote for vote in votes if vote.reason != "below_margin"]
+    if not cast:
+        return 0.0, None, "below_margin"
+    # fsum is exact, so that the order of the annotators cannot change the last digit and with it the hash.
+    weight = round(fsum(vote.lean for vote in cast) / len(cast), 6)
+    if weight == 0:
+        reasons = {vote.reason for vote in cast}
+        if any(vote.lean for vote in cast) or "disagreement" in reasons:
+            return 0.0, None, "disagreement"
+        return 0.0, None, "both_bad" if reasons == {"both_bad"} else "tie"
+    majority = [vote.source for vote in cast if vote.lean * weight > 0]
+    return weight, max(majority, key=lambda source: _PRECEDENCE[source]), ""
+
+
+def _read_comparisons(session: Session, within: ColumnElement[bool], votes: dict[int, _Votes]) -> None:
+    comparisons = (
+        select(
+            Item.prompt_id,
+            Annotation.id,
+            Annotation.user_id,
+            Preference.first_id,
+            Preference.second_id,
+            Preference.outcome,
+            Preference.strength,
+        )
+        .select_from(Item)
+        .join(Annotation, Annotation.item_id == Item.id)
+        .join(Preference, Preference.annotation_id == Annotation.id)
+        .where(within)
+    )
+    for prompt_id, annotation_id, user_id, first, second, outcome, strength in session.execute(comparisons):
+        lean, reason = 0.0, outcome.value
+        if outcome in (Outcome.FIRST, Outcome.SECOND):
+            lean, reason = STRENGTH_WEIGHT.get(strength, 1.0), ""
+            if (outcome is Outcome.FIRST) != (first < second):
+                lean = -lean
+        key = (first, second) if first < second else (second, first)
+        votes[prompt_id][key][user_id].append(_Vote(PairSource.COMPARISON, lean, (annotation_id,), reason))
+
+
+def _read_refinements(session: Session, within: ColumnElement[bool], votes: dict[int, _Votes]) -> None:
+    refinements = (
+        select(Item.prompt_id, Annotation.id, Annotation.user_id, Refinement.completion_id, Refinement.refined_id)
+        .select_from(Item)
+        .join(Annotation, Annotation.item_id == Item.id)
+        .join(Refinement, Refinement.annotation_id == Annotation.id)
+        .where(within)
+    )
+    for prompt_id, annotation_id, user_id, original, refined in session.execute(refinements):
+        key = (original, refined) if original < refined else (refined, original)
+        lean = 1.0 if refined < original else -1.0
+        votes[prompt_id][key][user_id].append(_Vote(PairSource.REFINEMENT, lean, (annotation_id,), ""))
+
+
+def _read_rating_gaps(session: Session, within: ColumnElement[bool], margin: float, votes: dict[int, _Votes]) -> None:
+    for query in (_gaps_in_one_annotation(within), _gaps_between_single_items(within)):
+        for prompt_id, user_id, one, other, low, high, mean_gap in session.execute(query):
+            gap = round(float(mean_gap), 6)
+            small = abs(gap) < margin
+            lean = 0.0 if small else min(max(abs(gap) / 2, 0.5), 1.5) * (1 if gap > 0 else -1)
+            ids = (one,) if one == other else (one, other)
+            vote = _Vote(PairSource.RATING_GAP, lean, ids, "below_margin" if small else "")
+            votes[prompt_id][low, high][user_id].append(vote)
+
+
+_left = aliased(Rating, name="left_rating")
+_right = aliased(Rating, name="right_rating")
+# The mean over shared criteria of the difference, each scale stretched to the width of 1..5.
+_mean_gap = func.avg((_left.value - _right.value) * 4.0 / (Criterion.high - Criterion.low))
+
+
+def _gaps_in_one_annotation(within: ColumnElement[bool]) -> Select[Any]:
+    """Rows (prompt, user, annotation, annotation, lower completion, higher completion, mean gap)."""
+    return (
+        select(
+            Item.prompt_id,
+            Annotation.user_id,
+            Annotation.id,
+            Annotation.id.label("same_id"),
+            _left.completion_id,
+            _right.completion_id,
+            _mean_gap,
+        )
+        .select_from(Item)
+        .join(Annotation, Annotation.item_id == Item.id)
+        .join(_left, _left.annotation_id == Annotation.id)
+        .join(
+            _right,
+            and_(
+                _right.annotation_id == Annotation.id,
+                _right.criterion_id == _left.criterion_id,
+                _right.completion_id > _left.completion_id,
+            ),
+        )
+        .join(Criterion, and_(Criterion.id == _left.criterion_id, Criterion.high > Criterion.low))
+        .where(within)
+        .group_by(Item.prompt_id, Annotation.user_id, Annotation.id, _left.completion_id, _right.completion_id)
+    )
+
+
+def _gaps_between_single_items(within: ColumnElement[bool]) -> Select[Any]:
+    """The same between one annotator's single-completion items of a prompt: thumbs, unpaired imports."""
+    item, annotation = aliased(Item, name="other_item"), aliased(Annotation, name="other_annotation")
+    return (
+        select(
+            Item.prompt_id,
+            Annotation.user_id,
+            Annotation.id,
+            annotation.id.label("other_id"),
+            _left.completion_id,
+            _right.completion_id,
+            _mean_gap,
+        )
+        .select_from(Item)
+        .join(Annotation, Annotation.item_id == Item.id)
+        .join(item, and_(item.prompt_id == Item.prompt_id, item.kind == ItemKind.SINGLE, item.id != Item.id))
+        .join(
+            annotation,
+            and_(
+                annotation.item_id == item.id,
+                annotation.user_id == Annotation.user_id,
+                annotation.status == AnnotationStatus.SUBMITTED,
+                annotation.superseded_at.is_(None),
+                annotation.withdrawn_at.is_(None),
+            ),
+        )
+        .join(_left, _left.annotation_id == Annotation.id)
+        .join(
+            _right,
+            and_(
+                _right.annotation_id == annotation.id,
+                _right.criterion_id == _left.criterion_id,
+                _right.completion_id > _left.completion_id,
+            ),
+        )
+        .join(Criterion, and_(Criterion.id == _left.criterion_id, Criterion.high > Criterion.low))
+        .where(within, Item.kind == ItemKind.SINGLE)
+        .group_by(
+            Item.prompt_id, Annotation.user_id, Annotation.id, annotation.id, _left.completion_id, _right.completion_id
+        )
+    )
