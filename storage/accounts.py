@@ -1,0 +1,174 @@
+"""Users, their sessions and one-time links. Passwords arrive hashed; tokens are stored as SHA-256 only."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from storage.enums import LinkPurpose, Role
+from storage.errors import Conflict, Invalid, NotFound
+from storage.models import OneTimeLink, User, UserSession, utc_now
+
+MAX_NAME = 120
+
+
+def clean_name(name: str, what: str = "name") -> str:
+    """`name` without surrounding space; raises `Invalid` when empty, too long or with control characters."""
+    cleaned = name.strip()
+    if not cleaned:
+        raise Invalid(f"the {what} is empty; give one")
+    if len(cleaned) > MAX_NAME:
+        raise Invalid(f"the {what} has {len(cleaned)} characters; at most {MAX_NAME} are allowed")
+    if not cleaned.isprintable():
+        raise Invalid(f"the {what} holds a control character; use letters, digits and signs")
+    return cleaned
+
+
+def create_user(session: Session, name: str, role: Role, password_hash: str | None = None) -> User:
+    """Add a person; raises `Conflict` when the name is taken. Without a password only a one-time link signs in."""
+    user = User(name=clean_name(name, "user name"), role=Role(role), password_hash=password_hash)
+    taken = Conflict(f"the user name '{user.name}' is taken; choose another")
+    if find_user(session, user.name) is not None:
+        raise taken
+    try:
+        with session.begin_nested():
+            session.add(user)
+    except IntegrityError as error:
+        raise taken from error
+    return user
+
+
+def find_user(session: Session, name: str) -> User | None:
+    """The user of that name, or None."""
+    return session.scalar(select(User).where(User.name == name.strip()))
+
+
+def get_user(session: Session, name: str) -> User:
+    """The user of that name; raises `NotFound`."""
+    user = find_user(session, name)
+    if user is None:
+        raise NotFound(f"there is no user '{name}'; see: feedback-app user list")
+    return user
+
+
+def list_users(session: Session) -> list[User]:
+    """Every user by name."""
+    return list(session.scalars(select(User).order_by(User.name)))
+
+
+def set_password_hash(session: Session, user: User, password_hash: str) -> None:
+    """Replace the password. The caller decides whether other sessions end (`close_sessions_of`)."""
+    user.password_hash = password_hash
+    session.flush()
+
+
+def disable_user(session: Session, user: User, *, now: datetime | None = None) -> None:
+    """Bar a person: sessions end at once, links stop working; what they wrote stays."""
+    user.disabled_at = user.disabled_at or now or utc_now()
+    session.flush()
+    close_sessions_of(session, user)
+
+
+def enable_user(session: Session, user: User) -> None:
+    """Let a disabled person in again."""
+    user.disabled_at = None
+    session.flush()
+
+
+def issue_link(
+    session: Session, user: User, purpose: LinkPurpose, lifetime: timedelta, *, now: datetime | None = None
+) -> str:
+    """A new one-time token; it is returned once and cannot be read again. Older links of that purpose stop working."""
+    moment = now or utc_now()
+    session.execute(
+        update(OneTimeLink)
+        .where(OneTimeLink.user_id == user.id, OneTimeLink.purpose == purpose, OneTimeLink.used_at.is_(None))
+        .values(used_at=moment)
+    )
+    token = secrets.token_urlsafe(32)
+    session.add(
+        OneTimeLink(
+            user_id=user.id, token_hash=_digest(token), purpose=purpose, created_at=moment, expires_at=moment + lifetime
+        )
+    )
+    session.flush()
+    return token
+
+
+def redeem_link(session: Session, token: str, *, now: datetime | None = None) -> User:
+    """Use up a token and return its user; raises `Invalid` when unknown, used, expired, or the user is disabled.
+
+    Of two that redeem at the same moment one wins: the row is claimed by a single conditional UPDATE.
+    """
+    moment = now or utc_now()
+    link = session.execute(
+        update(OneTimeLink)
+        .where(
+            OneTimeLink.token_hash == _digest(token),
+            OneTimeLink.used_at.is_(None),
+            OneTimeLink.expires_at > moment,
+        )
+        .values(used_at=moment)
+        .returning(OneTimeLink.user_id)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    user = session.get(User, link) if link is not None else None
+    if user is None or user.disabled_at is not None:
+        raise Invalid("this link was used before or has expired; ask an operator for a new one")
+    return user
+
+
+def find_link(session: Session, token: str, *, now: datetime | None = None) -> OneTimeLink | None:
+    """The still usable link behind a token, without using it up; None otherwise."""
+    return session.scalar(
+        select(OneTimeLink).where(
+            OneTimeLink.token_hash == _digest(token),
+            OneTimeLink.used_at.is_(None),
+            OneTimeLink.expires_at > (now or utc_now()),
+        )
+    )
+
+
+def open_session(session: Session, user: User, lifetime: timedelta, *, now: datetime | None = None) -> str:
+    """Sign a browser in: returns the token for its cookie. The user's expired sessions are swept away."""
+    moment = now or utc_now()
+    session.execute(delete(UserSession).where(UserSession.user_id == user.id, UserSession.expires_at <= moment))
+    token = secrets.token_urlsafe(32)
+    session.add(
+        UserSession(user_id=user.id, token_hash=_digest(token), created_at=moment, expires_at=moment + lifetime)
+    )
+    session.flush()
+    return token
+
+
+def session_user(session: Session, token: str, *, now: datetime | None = None) -> User | None:
+    """The user behind a cookie; None when unknown, expired or disabled. Reads only: one lookup by index."""
+    return session.scalar(
+        select(User)
+        .join(UserSession, UserSession.user_id == User.id)
+        .where(
+            UserSession.token_hash == _digest(token),
+            UserSession.expires_at > (now or utc_now()),
+            User.disabled_at.is_(None),
+        )
+    )
+
+
+def close_session(session: Session, token: str) -> None:
+    """Sign one browser out; unknown tokens are ignored."""
+    session.execute(delete(UserSession).where(UserSession.token_hash == _digest(token)))
+
+
+def close_sessions_of(session: Session, user: User) -> None:
+    """Sign a person out everywhere."""
+    session.execute(delete(UserSession).where(UserSession.user_id == user.id))
+
+
+def _digest(token: str) -> str:
+    # The tokens are 256 random bits: a plain hash is enough, nobody can guess their way back.
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

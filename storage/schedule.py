@@ -1,0 +1,126 @@
+"""When a project trains by itself: a pure decision from its policy, its annotations and its runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from apscheduler.triggers.cron import CronTrigger
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from storage.configs import PolicyMode, TrainingPolicy, parse
+from storage.enums import AnnotationStatus, RunKind, RunStatus
+from storage.errors import Invalid
+from storage.models import Annotation, Item, Project, Run
+
+
+@dataclass(frozen=True)
+class Due:
+    """What the policy asks for now.
+
+    `kinds` is empty unless training is due; each kind is queued with its own cause, `f"{cause}:{kind}"`. `next_at` is
+    the next cron time; `reason` is one line for people: why training is due, or why not and what it waits for.
+    """
+
+    reason: str
+    kinds: list[RunKind] = field(default_factory=list)
+    cause: str | None = None
+    next_at: datetime | None = None
+
+
+def check_policy(policy: TrainingPolicy) -> None:
+    """Raise `Invalid` when a policy could never start: a bad cron line, or a kind that trains nothing."""
+    for kind in policy.kinds:
+        if kind not in RunKind.__members__.values() or not RunKind(kind).trains:
+            raise Invalid(f"setting 'kinds': '{kind}' trains nothing; choose from: reward, dpo")
+    if not policy.kinds:
+        raise Invalid("setting 'kinds' is empty; choose from: reward, dpo")
+    if policy.mode is PolicyMode.CRON:
+        next_cron(policy.cron, datetime.now(UTC))
+
+
+def next_cron(cron: str, after: datetime) -> datetime | None:
+    """The first moment after `after` that matches the five cron fields (UTC); None when there is none any more."""
+    try:
+        trigger = CronTrigger.from_crontab(cron, timezone=UTC)
+    except ValueError as error:
+        raise Invalid(f"setting 'cron': {error}; write five fields, for example '0 3 * * *'") from error
+    # The trigger's answer includes its start: passing `after` as the previous firing makes it strictly later.
+    found: datetime | None = trigger.get_next_fire_time(after, after)
+    return found
+
+
+def due(session: Session, project: Project, now: datetime) -> Due:
+    """Whether training is due for `project` at `now`, under which cause, and what to tell people.
+
+    Two calls for one cause give the same cause, and `queue_training` refuses it the second time. A cause rests on the
+    last training (every_n) or on the cron time that has passed, so a worker that was off makes up for one time, not
+    for all it missed.
+    """
+    policy = parse(TrainingPolicy, project.training_policy)
+    if policy.mode is PolicyMode.OFF:
+        return Due("training starts by hand only")
+    kinds = [RunKind(kind) for kind in policy.kinds]
+    last = _last_training(session, project)
+    next_at = next_cron(policy.cron, now) if policy.mode is PolicyMode.CRON else None
+    if last is not None and not last.status.ended:
+        return Due(f"run {last.id} ({last.kind.value}) is {last.status.value}", next_at=next_at)
+    fresh = _fresh_annotations(session, project, last)
+    if policy.mode is PolicyMode.EVERY_N:
+        return _every_n(policy.every_n, fresh, last, kinds)
+    return _cron(policy.cron, project, fresh, last, kinds, now, next_at)
+
+
+def _every_n(wanted: int, fresh: int, last: Run | None, kinds: list[RunKind]) -> Due:
+    if fresh < wanted:
+        return Due(f"{wanted - fresh} more annotations are needed ({fresh} of {wanted} since the last training)")
+    since = f"run {last.id}" if last is not None else "the start"
+    return Due(f"{fresh} new annotations since {since}", kinds, f"every_n after {since}")
+
+
+def _cron(
+    cron: str,
+    project: Project,
+    fresh: int,
+    last: Run | None,
+    kinds: list[RunKind],
+    now: datetime,
+    next_at: datetime | None,
+) -> Due:
+    since = last.created_at if last is not None else project.created_at
+    passed = next_cron(cron, since)
+    if passed is None or passed > now:
+        when = f"{next_at:%Y-%m-%d %H:%M} UTC" if next_at else "never again"
+        return Due(f"next training {when}", next_at=next_at)
+    if fresh == 0:
+        return Due("no new annotations since the last training", next_at=next_at)
+    return Due(f"{fresh} new annotations at {passed:%Y-%m-%d %H:%M} UTC", kinds, f"cron {passed.isoformat()}", next_at)
+
+
+def _last_training(session: Session, project: Project) -> Run | None:
+    # An unfinished one first, whatever came after it; a cancelled one still answers its cause.
+    unfinished = Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING))
+    return session.scalar(
+        select(Run)
+        .where(Run.project_id == project.id, Run.kind != RunKind.GENERATE)
+        .order_by(unfinished.desc(), Run.id.desc())
+        .limit(1)
+    )
+
+
+def _fresh_annotations(session: Session, project: Project, last: Run | None) -> int:
+    query = (
+        select(func.count())
+        .select_from(Annotation)
+        .join(Item, Item.id == Annotation.item_id)
+        .where(
+            Item.project_id == project.id,
+            Annotation.status == AnnotationStatus.SUBMITTED,
+            Annotation.superseded_at.is_(None),
+            Annotation.withdrawn_at.is_(None),
+        )
+    )
+    if last is not None:
+        query = query.where(Annotation.submitted_at > last.created_at)
+    return session.scalar(query) or 0
