@@ -44,7 +44,7 @@ def judge_messages(
 
 def _ask(prompt: Sequence[ChatMessage], completion: str, instruction: str) -> list[ChatMessage]:
     return [
-        *({"role": message["role"], "content": message["content"]} for message in prompt),
+        *(ChatMessage(role=message["role"], content=message["content"]) for message in prompt),
         {"role": "assistant", "content": completion},
         {"role": "user", "content": instruction},
     ]

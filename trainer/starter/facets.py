@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class ChatMessage(TypedDict):
@@ -14,7 +14,11 @@ class ChatMessage(TypedDict):
     content: str
 
 
-class Greeting(Enum):
+class Value(Enum):
+    """A value of some facet. Plain, not str: a missing greeting is not equal to missing facts."""
+
+
+class Greeting(Value):
     """Does the reply greet the customer, and by the right name?"""
 
     RIGHT = "right"
@@ -22,14 +26,14 @@ class Greeting(Enum):
     MISSING = "missing"
 
 
-class Apology(Enum):
+class Apology(Value):
     """Does the reply apologise?"""
 
     YES = "yes"
     NO = "no"
 
 
-class Facts(Enum):
+class Facts(Value):
     """Does the reply repeat order number and product (and days), and are they the customer's?"""
 
     RIGHT = "right"
@@ -37,14 +41,14 @@ class Facts(Enum):
     MISSING = "missing"
 
 
-class Action(Enum):
+class Action(Value):
     """Does the reply say what will be done and by when, or stay vague?"""
 
     CONCRETE = "concrete"
     VAGUE = "vague"
 
 
-class Tone(Enum):
+class Tone(Value):
     """How the reply speaks."""
 
     WARM = "warm"
@@ -53,15 +57,13 @@ class Tone(Enum):
     RUDE = "rude"
 
 
-class Length(Enum):
+class Length(Value):
     """How much is said beside the matter: nothing, one remark, or three and more."""
 
     SHORT = "short"
     MEDIUM = "medium"
     RAMBLING = "rambling"
 
-
-Value = Greeting | Apology | Facts | Action | Tone | Length
 
 FACETS: dict[str, type[Value]] = {
     "greeting": Greeting,
@@ -72,6 +74,11 @@ FACETS: dict[str, type[Value]] = {
     "length": Length,
 }
 """Every facet by its name (the field of `Facets`), with its values."""
+
+
+def facet_of(value: Value) -> str:
+    """The name of the facet that this is a value of."""
+    return type(value).__name__.lower()
 
 
 @dataclass(frozen=True)
@@ -86,15 +93,14 @@ class Facets:
     length: Length
 
     def value(self, facet: str) -> Value:
-        """The value of the facet with this name; KeyError for a name that is none."""
-        return {
-            "greeting": self.greeting,
-            "apology": self.apology,
-            "facts": self.facts,
-            "action": self.action,
-            "tone": self.tone,
-            "length": self.length,
-        }[facet]
+        """The value of the facet with this name; AttributeError for a name that is none."""
+        value: Value = getattr(self, facet)
+        return value
+
+    def but(self, wanted: Value) -> Facets:
+        """The same with one facet changed to this value."""
+        change: dict[str, Any] = {facet_of(wanted): wanted}
+        return replace(self, **change)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,10 @@ PRIOR: dict[type[Value], dict[Value, float]] = {
 V = TypeVar("V", bound=Value)
 REMARKS_BY_LENGTH = {Length.SHORT: 0, Length.MEDIUM: 1, Length.RAMBLING: 3}
 
+# What invented names are made of.
+ONSETS = (*"bcdfghjklmnprstvwz", "br", "kr", "st", "th")
+CODAS = ("", "", "n", "r", "l")
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -154,7 +158,9 @@ def revise(rng: random.Random, request: Request, reply: Composition, wanted: Val
         return tuple(_action(rng, request, wanted) if part.slot == "action" else part for part in reply)
     if isinstance(wanted, Facts):
         return _revise_facts(rng, request, reply, wanted)
-    return _revise_length(rng, reply, wanted)
+    if isinstance(wanted, Length):
+        return _revise_length(rng, reply, wanted)
+    raise TypeError(f"no facet has the value {wanted!r}")
 
 
 _BODY = ("apology", "facts", "action", "remark")
@@ -243,6 +249,5 @@ def _remarks(rng: random.Random, count: int, present: tuple[str, ...]) -> list[S
 
 def _invent_name(rng: random.Random) -> str:
     """Two or three random syllables."""
-    onsets, vowels, codas = "b c d f g h j k l m n p r s t v w z br kr st th".split(), "aeiou", ("", "", "n", "r", "l")
-    syllables = (rng.choice(onsets) + rng.choice(vowels) + rng.choice(codas) for _ in range(rng.randrange(2, 4)))
+    syllables = (rng.choice(ONSETS) + rng.choice("aeiou") + rng.choice(CODAS) for _ in range(rng.randrange(2, 4)))
     return "".join(syllables).capitalize()

@@ -8,13 +8,12 @@ more than one thing. Everything is built from combinations that are not held out
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import NamedTuple
 
 from trainer import templates
 from trainer.starter import grammar
 from trainer.starter.critiques import wanted_values
-from trainer.starter.facets import FACETS, ChatMessage, Critique, Facets, Request, Value
+from trainer.starter.facets import FACETS, ChatMessage, Critique, Facets, Request
 
 SYSTEM_PROMPTS = (
     "You answer customers of a shop.",
@@ -65,7 +64,7 @@ def _refinement(rng: random.Random, request: Request) -> Lesson:
         critique = _criticise(rng, request, facets)
         instruction = _instruction(templates.refine_messages((), turns[-1].content, critique.full))
         draft = grammar.revise(rng, request, draft, critique.wanted)
-        facets = with_value(facets, critique.facet, critique.wanted)
+        facets = facets.but(critique.wanted)
         turns += [Turn("user", instruction, 0.0), Turn("assistant", grammar.as_text(draft), 1.0)]
     return turns
 
@@ -101,11 +100,6 @@ def _criticise(rng: random.Random, request: Request, facets: Facets) -> Critique
     facet = rng.choice(tuple(FACETS))
     current = facets.value(facet)
     return grammar.write_critique(rng, facet, current, rng.choice(wanted_values(facet, current)), request)
-
-
-def with_value(facets: Facets, facet: str, value: Value) -> Facets:
-    """The facets with one of them changed."""
-    return replace(facets, **{facet: value})
 
 
 def _instruction(messages: list[ChatMessage]) -> str:

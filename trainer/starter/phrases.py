@@ -6,20 +6,26 @@ numbers always follow a space, so that a byte-level tokenizer writes them with t
 
 from __future__ import annotations
 
-NAMES = (
-    "Anna Boris Carla David Elena Farid Greta Hassan Irene Jonas Katya Lukas Maria Nadia Oscar Paula Quentin Rosa Samir "
-    "Tessa Umar Vera Walter Xenia Yusuf Zara Aisha Bruno Chloe Diego Emma Felix Gina Hugo Ines Jamal Keiko Leila Marco "
-    "Nora Olga Pablo Rania Simon Tariq Ursula Victor Wanda Yara Zoltan Amara Bjorn Celine Dmitri Esther Fiona Gustav "
-    "Helga Ivan Julia Karim Linda Mateo Naomi Otto Priya Ravi Sofia Theo Valeria Wei Ying Zofia Akira Bianca Caleb Daria "
-    "Erik Fatima Georg Hana Isaac Jana Kofi Lara Miguel Nils Odette Pedro Rita Sven Tanja Ugo Viola Wilma Yann Zita "
-    "José Zoë Łukasz Søren Agnès Jürgen"
-).split()
 
-KINDS = (
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NAMES = _words(
+    "Anna Boris Carla David Elena Farid Greta Hassan Irene Jonas Katya Lukas Maria Nadia Oscar Paula "
+    "Quentin Rosa Samir Tessa Umar Vera Walter Xenia Yusuf Zara Aisha Bruno Chloe Diego Emma Felix Gina "
+    "Hugo Ines Jamal Keiko Leila Marco Nora Olga Pablo Rania Simon Tariq Ursula Victor Wanda Yara Zoltan "
+    "Amara Bjorn Celine Dmitri Esther Fiona Gustav Helga Ivan Julia Karim Linda Mateo Naomi Otto Priya "
+    "Ravi Sofia Theo Valeria Wei Ying Zofia Akira Bianca Caleb Daria Erik Fatima Georg Hana Isaac Jana "
+    "Kofi Lara Miguel Nils Odette Pedro Rita Sven Tanja Ugo Viola Wilma Yann Zita José Zoë Łukasz Søren "
+    "Agnès Jürgen"
+)
+
+KINDS = _words(
     "kettle lamp blender toaster backpack jacket camera printer keyboard heater fan mirror carpet teapot clock radio "
     "speaker helmet tent suitcase scarf wallet notebook chair shelf pan vase drill charger pillow"
-).split()
-QUALITIES = "red blue green black white grey silver golden small large wooden steel".split()
+)
+QUALITIES = _words("red blue green black white grey silver golden small large wooden steel")
 
 # intent -> (what the customer says happened, what the customer asks)
 INTENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

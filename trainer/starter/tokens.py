@@ -28,7 +28,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-"""A role token, the content, an end token; no white space between, so that every prefix of turns is a prefix of text."""
+"""A role token, the content, an end token; no white space, so that every prefix of turns is a prefix of the text."""
 
 
 def make_tokenizer(seed: int, lessons: int = 6000) -> PreTrainedTokenizerFast:

@@ -23,9 +23,10 @@ from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trainer.starter.lessons import write_lesson
+from trainer.starter.muon import Muon
 from trainer.starter.tokens import END, PAD, encode_lesson, make_tokenizer
 
-TOKENS_PER_STEP = 6144
+TOKENS_PER_STEP = 8192
 POOL = 768
 """Lessons sorted by length together, so that a batch wastes little on padding."""
 SHARES = (0.25, 0.40, 0.35)
@@ -94,10 +95,10 @@ def copy_batch(vocabulary: int, rng: random.Random) -> Batch:
 
 
 def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Weighted cross-entropy of the tokens that count. Logits are made for those only: they are a fair part of the work."""
+    """Weighted cross-entropy of the tokens that count; logits are made for those only, as they are dear."""
     ids, weights = (tensor.to(model.device) for tensor in batch)
     # No attention mask: padding stands on the right, where causal attention never looks.
-    hidden = model.model(ids[:, :-1]).last_hidden_state
+    hidden = model.model(ids[:, :-1], use_cache=False).last_hidden_state
     counts = weights[:, 1:] > 0
     losses = functional.cross_entropy(model.lm_head(hidden[counts]), ids[:, 1:][counts], reduction="none")
     chosen = weights[:, 1:][counts]
@@ -109,7 +110,7 @@ def make_optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     inside = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     outside = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        torch.optim.Muon(inside, lr=MUON_RATE, weight_decay=0.01, momentum=0.95),
+        Muon(inside, lr=MUON_RATE),
         torch.optim.AdamW(outside, lr=ADAM_RATE, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
 
@@ -181,6 +182,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=55.0, help="how long to train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, help="a model made by this script, to be taught further")
+    parser.add_argument("--compile", action="store_true", help="1.4 times as fast; needs a C++ compiler")
     args = parser.parse_args()
     if args.start_from:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(args.start_from)
@@ -190,6 +192,8 @@ def main() -> None:
         model = make_model(len(tokenizer), args.seed)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     fresh = args.start_from is None
+    if args.compile:
+        model.model.compile(dynamic=True)
     print(json.dumps({"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}), flush=True)
     print(json.dumps(train(model, tokenizer, args.minutes, args.seed, args.out, fresh=fresh)), flush=True)
 
