@@ -131,6 +131,10 @@ _MENDS: list[tuple[tuple[str, ...], str]] = [
         "the database file is damaged or no SQLite database; restore a backup",
     ),
     (
+        ("deadlock detected", "could not serialize"),
+        "two changes met in the database and one had to give way; try again",
+    ),
+    (
         ("disk i/o error",),
         "the disk that holds the database reports an error; check the disk, then try again",
     ),

@@ -92,7 +92,7 @@ def list_projects(session: Session) -> list[Project]:
 
 
 def update_project(session: Session, project: Project, **fields: Any) -> Project:
-    """Change some of: guidelines, criteria, base_model, sampling, training_policy, overlap, queue_target, lease_seconds.
+    """Change guidelines, criteria, base_model, sampling, training_policy, overlap, queue_target or lease_seconds.
 
     Values are validated before anything changes (`Invalid` names the key). A lower `overlap` closes the items that
     have enough annotations now; a higher one holds for items that are still open.
@@ -133,7 +133,7 @@ def _checked(key: str, value: Any) -> Any:
 
 
 def _set_criteria(session: Session, project: Project, specs: Sequence[CriterionSpec]) -> None:
-    """Make the project's criteria equal `specs`, matched by name; what ratings rest on cannot change its scale or go."""
+    """Make the criteria equal `specs`, matched by name; what ratings rest on cannot change its scale or go."""
     names = [clean_name(spec.name, "criterion's name") for spec in specs]
     if len(set(names)) < len(names):
         raise Invalid("two criteria have the same name; give each its own")
@@ -153,4 +153,4 @@ def _set_criteria(session: Session, project: Project, specs: Sequence[CriterionS
         row.description, row.low, row.high, row.position = spec.description.strip(), spec.low, spec.high, position
         session.add(row)
     session.flush()
-    session.expire(project, ["criteria"])
+    session.refresh(project, ["criteria"])

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from apscheduler.triggers.cron import CronTrigger
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.configs import PolicyMode, TrainingPolicy, parse
-from storage.enums import AnnotationStatus, RunKind, RunStatus
+from storage.enums import RunKind, RunStatus
 from storage.errors import Invalid
-from storage.models import Annotation, Item, Project, Run
+from storage.models import Project, Run
+from storage.progress import count_usable
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def due(session: Session, project: Project, now: datetime) -> Due:
     next_at = next_cron(policy.cron, now) if policy.mode is PolicyMode.CRON else None
     if last is not None and not last.status.ended:
         return Due(f"run {last.id} ({last.kind.value}) is {last.status.value}", next_at=next_at)
-    fresh = _fresh_annotations(session, project, last)
+    fresh = count_usable(session, project, since=last.created_at if last else None)
     if policy.mode is PolicyMode.EVERY_N:
         return _every_n(policy.every_n, fresh, last, kinds)
     return _cron(policy.cron, project, fresh, last, kinds, now, next_at)
@@ -107,20 +108,3 @@ def _last_training(session: Session, project: Project) -> Run | None:
         .order_by(unfinished.desc(), Run.id.desc())
         .limit(1)
     )
-
-
-def _fresh_annotations(session: Session, project: Project, last: Run | None) -> int:
-    query = (
-        select(func.count())
-        .select_from(Annotation)
-        .join(Item, Item.id == Annotation.item_id)
-        .where(
-            Item.project_id == project.id,
-            Annotation.status == AnnotationStatus.SUBMITTED,
-            Annotation.superseded_at.is_(None),
-            Annotation.withdrawn_at.is_(None),
-        )
-    )
-    if last is not None:
-        query = query.where(Annotation.submitted_at > last.created_at)
-    return session.scalar(query) or 0

@@ -25,7 +25,9 @@ class Project(Base):
     queue_target: Mapped[int] = mapped_column(default=20)  # unjudged items kept ready
     lease_seconds: Mapped[int] = mapped_column(default=1200)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    criteria: Mapped[list[Criterion]] = relationship(back_populates="project", order_by="Criterion.position")
+    criteria: Mapped[list[Criterion]] = relationship(
+        back_populates="project", order_by="Criterion.position", lazy="selectin"
+    )  # few, and every page shows them: a project is whole also after its session
 
 
 class Criterion(Base):

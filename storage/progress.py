@@ -1,0 +1,107 @@
+"""How much feedback there is: a person's own progress, and a project's counts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy.orm import Session
+
+from storage.enums import AnnotationStatus, AssignmentStatus
+from storage.models import (
+    Annotation,
+    Assignment,
+    Completion,
+    Critique,
+    Item,
+    Preference,
+    Project,
+    Prompt,
+    Rating,
+    Refinement,
+    User,
+    utc_now,
+)
+
+
+class Progress(NamedTuple):
+    """A person's work in a project; today begins at 0:00 UTC."""
+
+    submitted_today: int
+    submitted_total: int
+    skipped: int
+
+
+def my_progress(session: Session, project: Project, user: User, *, now: datetime | None = None) -> Progress:
+    """What `user` has done in `project` through the queue; withdrawn annotations do not count."""
+    midnight = (now or utc_now()).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    submitted = Assignment.status == AssignmentStatus.SUBMITTED
+    query = select(
+        func.count().filter(and_(submitted, Assignment.closed_at >= midnight)),
+        func.count().filter(submitted),
+        func.count().filter(Assignment.status == AssignmentStatus.SKIPPED),
+    ).where(Assignment.user_id == user.id, Assignment.project_id == project.id)
+    today, total, skipped = session.execute(query).one()
+    return Progress(today, total, skipped)
+
+
+def usable() -> ColumnElement[bool]:
+    """The condition for an annotation that may train: submitted, and neither superseded nor withdrawn."""
+    return and_(
+        Annotation.status == AnnotationStatus.SUBMITTED,
+        Annotation.superseded_at.is_(None),
+        Annotation.withdrawn_at.is_(None),
+    )
+
+
+def count_usable(session: Session, project: Project, since: datetime | None = None) -> int:
+    """How many annotations may train; with `since`, only those submitted after it."""
+    query = (
+        select(func.count())
+        .select_from(Annotation)
+        .join(Item, Item.id == Annotation.item_id)
+        .where(Item.project_id == project.id, usable())
+    )
+    if since is not None:
+        query = query.where(Annotation.submitted_at > since)
+    return session.scalar(query) or 0
+
+
+def annotation_counts(session: Session, project: Project) -> dict[str, int]:
+    """How many rows of each sort a project has; feedback counts where its annotation may train.
+
+    Keys: prompts, completions, items, annotations, withdrawn, annotators, ratings, preferences, critiques, refinements.
+    """
+    prompts = select(func.count()).select_from(Prompt).where(Prompt.project_id == project.id)
+    completions = (
+        select(func.count())
+        .select_from(Completion)
+        .join(Prompt, Prompt.id == Completion.prompt_id)
+        .where(Prompt.project_id == project.id)
+    )
+    items = select(func.count()).select_from(Item).where(Item.project_id == project.id)
+    queries: dict[str, Select[Any]] = {
+        "prompts": prompts,
+        "completions": completions,
+        "items": items,
+        "annotations": _of_project(project, func.count()).where(usable()),
+        "withdrawn": _of_project(project, func.count()).where(Annotation.withdrawn_at.is_not(None)),
+        "annotators": _of_project(project, func.count(Annotation.user_id.distinct())).where(usable()),
+    }
+    for name, kind in (
+        ("ratings", Rating), ("preferences", Preference), ("critiques", Critique), ("refinements", Refinement)
+    ):  # fmt: skip
+        queries[name] = (
+            _of_project(project, func.count()).join(kind, kind.annotation_id == Annotation.id).where(usable())
+        )
+    return {name: session.scalar(query) or 0 for name, query in queries.items()}
+
+
+def _of_project(project: Project, what: ColumnElement[int]) -> Select[Any]:
+    return (
+        select(what)
+        .select_from(Annotation)
+        .join(Item, Item.id == Annotation.item_id)
+        .where(Item.project_id == project.id)
+    )

@@ -1,0 +1,94 @@
+"""The queue as a whole: how full it is, which prompts need new items, which items are out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import CursorResult, and_, exists, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from storage.enums import AssignmentStatus, ItemStatus
+from storage.models import Assignment, Completion, Item, ItemCompletion, Project, Prompt, utc_now
+
+
+class QueueCounts(NamedTuple):
+    """Items of a project by state. `unjudged` are open items without any annotation, `leased` are live leases."""
+
+    open: int
+    unjudged: int
+    leased: int
+    done: int
+    flagged: int
+    stale: int = 0
+
+
+def queue_counts(session: Session, project: Project, *, now: datetime | None = None) -> QueueCounts:
+    """How full the project's queue is; counts on indexes only."""
+    states = dict(
+        session.execute(select(Item.status, func.count()).where(Item.project_id == project.id).group_by(Item.status))
+        .tuples()
+        .all()
+    )
+    unjudged = session.scalar(
+        select(func.count())
+        .select_from(Item)
+        .where(Item.project_id == project.id, Item.status == ItemStatus.OPEN, Item.judged == 0)
+    )
+    leased = session.scalar(
+        select(func.count())
+        .select_from(Assignment)
+        .where(
+            Assignment.project_id == project.id,
+            Assignment.status == AssignmentStatus.LEASED,
+            Assignment.expires_at > (now or utc_now()),
+        )
+    )
+    return QueueCounts(
+        open=states.get(ItemStatus.OPEN, 0),
+        unjudged=unjudged or 0,
+        leased=leased or 0,
+        done=states.get(ItemStatus.DONE, 0),
+        flagged=states.get(ItemStatus.FLAGGED, 0),
+        stale=states.get(ItemStatus.STALE, 0),
+    )
+
+
+def prompts_to_generate(session: Session, project: Project, limit: int) -> list[Prompt]:
+    """The prompts that most need a new item: none open or flagged, fewest annotations, then fewest items, then oldest.
+
+    Prompts of every split: what people say about test prompts measures models and never trains one.
+    """
+    taken = exists().where(Item.prompt_id == Prompt.id, Item.status.in_((ItemStatus.OPEN, ItemStatus.FLAGGED)))
+    judged = select(func.coalesce(func.sum(Item.judged), 0)).where(Item.prompt_id == Prompt.id).scalar_subquery()
+    items = select(func.count()).select_from(Item).where(Item.prompt_id == Prompt.id).scalar_subquery()
+    query = (
+        select(Prompt).where(Prompt.project_id == project.id, ~taken).order_by(judged, items, Prompt.id).limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def mark_stale(
+    session: Session, project: Project, keep_version_ids: Collection[int], *, now: datetime | None = None
+) -> int:
+    """Take open items out of the queue that nobody has judged or holds and that only other model versions wrote for.
+
+    Items with a completion of a person or of an import stay. Returns how many were marked.
+    """
+    kept = exists().where(
+        ItemCompletion.item_id == Item.id,
+        Completion.id == ItemCompletion.completion_id,
+        or_(Completion.model_version_id.is_(None), Completion.model_version_id.in_(list(keep_version_ids))),
+    )
+    held = exists().where(
+        Assignment.item_id == Item.id,
+        and_(Assignment.status == AssignmentStatus.LEASED, Assignment.expires_at > (now or utc_now())),
+    )
+    marked: CursorResult[Any] = session.execute(  # type: ignore[assignment]  # an UPDATE gives a CursorResult
+        update(Item)
+        .where(Item.project_id == project.id, Item.status == ItemStatus.OPEN, Item.judged == 0, ~kept, ~held)
+        .values(status=ItemStatus.STALE)
+        .execution_options(synchronize_session=False)
+    )
+    return marked.rowcount

@@ -1,0 +1,167 @@
+"""What an annotator submits, and the checks it must pass before it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage.enums import Outcome
+from storage.errors import Invalid
+from storage.models import Completion, Criterion, Item, ItemCompletion
+from storage.prompts import storable
+
+MAX_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class RatingInput:
+    """A whole number on a criterion's scale for one completion."""
+
+    completion_id: int
+    criterion_id: int
+    value: int
+
+
+@dataclass(frozen=True)
+class PreferenceInput:
+    """The outcome of comparing two completions in the order shown; strength 1 slightly, 2 clearly, 3 much better."""
+
+    first_id: int
+    second_id: int
+    outcome: Outcome
+    strength: int | None = None
+
+
+@dataclass(frozen=True)
+class CritiqueInput:
+    """Written feedback on a completion, optionally on the characters [span_start, span_end) of its text."""
+
+    completion_id: int
+    text: str
+    span_start: int | None = None
+    span_end: int | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RefinementInput:
+    """A completion's text as the annotator would have it."""
+
+    completion_id: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Everything one annotator says about one item."""
+
+    ratings: list[RatingInput] = field(default_factory=list)
+    preference: PreferenceInput | None = None
+    critiques: list[CritiqueInput] = field(default_factory=list)
+    refinements: list[RefinementInput] = field(default_factory=list)
+    seconds_spent: float | None = None
+
+
+def checked(session: Session, item: Item, submission: Submission) -> Submission:
+    """The submission as it will be stored; raises `Invalid` with one line for people."""
+    members = session.execute(
+        select(Completion.id, Completion.text)
+        .join(ItemCompletion, ItemCompletion.completion_id == Completion.id)
+        .where(ItemCompletion.item_id == item.id)
+    )
+    texts = dict(members.tuples().all())
+    refinements = _checked_refinements(submission.refinements, texts)
+    cleaned = Submission(
+        ratings=_checked_ratings(session, item, submission.ratings, texts),
+        preference=_checked_preference(submission.preference, texts),
+        critiques=[c for c in (_checked_critique(c, texts) for c in submission.critiques) if c.text or c.tags],
+        refinements=refinements,
+        seconds_spent=_checked_seconds(submission.seconds_spent),
+    )
+    if not (cleaned.ratings or cleaned.preference or cleaned.critiques or cleaned.refinements):
+        raise Invalid("nothing was judged; choose, rate, or write a critique first")
+    return cleaned
+
+
+def _checked_seconds(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    if not 0 <= seconds < float("inf"):
+        raise Invalid("the time spent must be a number of seconds, zero or more")
+    return float(seconds)
+
+
+def _belongs(completion_id: int, texts: dict[int, str]) -> None:
+    if completion_id not in texts:
+        raise Invalid("this feedback is about a completion of another item; reload the page")
+
+
+def _unique(keys: Iterable[object], what: str) -> None:
+    seen = list(keys)
+    if len(set(seen)) < len(seen):
+        raise Invalid(f"there are two {what} for one completion; keep one")
+
+
+def _checked_ratings(
+    session: Session, item: Item, ratings: list[RatingInput], texts: dict[int, str]
+) -> list[RatingInput]:
+    if not ratings:
+        return []
+    rows = session.scalars(select(Criterion).where(Criterion.project_id == item.project_id))
+    scales = {row.id: row for row in rows}
+    for rating in ratings:
+        _belongs(rating.completion_id, texts)
+        scale = scales.get(rating.criterion_id)
+        if scale is None:
+            raise Invalid("a rating names a criterion that the project does not have (any more); reload the page")
+        whole = isinstance(rating.value, int) and not isinstance(rating.value, bool)
+        if not whole or not scale.low <= rating.value <= scale.high:
+            raise Invalid(f"'{scale.name}' takes whole numbers from {scale.low} to {scale.high}, got {rating.value!r}")
+    _unique(((r.completion_id, r.criterion_id) for r in ratings), "ratings of one criterion")
+    return ratings
+
+
+def _checked_preference(preference: PreferenceInput | None, texts: dict[int, str]) -> PreferenceInput | None:
+    if preference is None:
+        return None
+    _belongs(preference.first_id, texts)
+    _belongs(preference.second_id, texts)
+    if preference.first_id == preference.second_id:
+        raise Invalid("a comparison needs two different completions")
+    decided = preference.outcome in (Outcome.FIRST, Outcome.SECOND)
+    if decided and preference.strength not in (None, 1, 2, 3):
+        raise Invalid("the strength of a preference is 1, 2 or 3")
+    strength = preference.strength if decided else None
+    return PreferenceInput(preference.first_id, preference.second_id, Outcome(preference.outcome), strength)
+
+
+def _checked_text(text: str, what: str) -> str:
+    cleaned = storable(text).strip()
+    if len(cleaned) > MAX_CHARACTERS:
+        raise Invalid(f"a {what} has {len(cleaned):,} characters; at most {MAX_CHARACTERS:,} are kept: shorten it")
+    return cleaned
+
+
+def _checked_critique(critique: CritiqueInput, texts: dict[int, str]) -> CritiqueInput:
+    _belongs(critique.completion_id, texts)
+    start, end = critique.span_start, critique.span_end
+    if (start is None) != (end is None):
+        raise Invalid("a critique's span needs both a start and an end")
+    if start is not None and end is not None and not 0 <= start < end <= len(texts[critique.completion_id]):
+        raise Invalid(f"a critique's span [{start}, {end}) lies outside the completion's text")
+    tags = [tag for tag in (_checked_text(tag, "tag") for tag in critique.tags) if tag]
+    return CritiqueInput(critique.completion_id, _checked_text(critique.text, "critique"), start, end, tags)
+
+
+def _checked_refinements(refinements: list[RefinementInput], texts: dict[int, str]) -> list[RefinementInput]:
+    kept = []
+    for refinement in refinements:
+        _belongs(refinement.completion_id, texts)
+        text = _checked_text(refinement.text, "refinement")
+        if text and text != texts[refinement.completion_id].strip():
+            kept.append(RefinementInput(refinement.completion_id, text))
+    _unique((r.completion_id for r in kept), "refinements")
+    return kept
