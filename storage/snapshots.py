@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from storage.artifacts import publish_folder
 from storage.configs import SnapshotSettings
 from storage.enums import Split
-from storage.errors import FeedbackError, NotEnoughData, NotFound
+from storage.errors import Conflict, FeedbackError, NotEnoughData, NotFound
 from storage.models import Project, Snapshot, SnapshotRow, SnapshotRowAnnotation
 from storage.preferences import Pair, PairSet, derive_pairs
 
@@ -183,9 +183,11 @@ def _publish(rows: _Rows, home: Path, folder: str) -> dict[str, dict[str, Any]]:
             path = Path(name) / f"{split.value}.parquet"
             _write_parquet(path, [pair for _, pair in of_split])
             files[split.value] = {"rows": len(of_split), "sha256": _file_sha256(path)}
-        if destination.exists():  # damaged, or left by a transaction that never ended: no row needs it as it is
+        try:
+            publish_folder(Path(name), destination)
+        except Conflict:  # damaged, or left by a transaction that never ended: no row needs it as it is
             shutil.rmtree(destination)
-        publish_folder(Path(name), destination)
+            publish_folder(Path(name), destination)
     return files
 
 
