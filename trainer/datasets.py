@@ -1,0 +1,235 @@
+"""From a snapshot's Parquet file to the token columns that TRL trains on; nothing is dropped silently.
+
+The rule for what does not fit `max_length` tokens (prompt + completion, and never more than the model's context):
+
+1. A pair whose longer completion leaves fewer than `MIN_PROMPT_TOKENS` for its prompt is left out, and counted.
+2. Otherwise the prompt is shortened from the left until it fits beside the longer completion: first whole messages,
+   oldest first, a system message excepted; then the beginning of the oldest message that is left. The chat structure
+   stays whole, both completions of a pair see the same prompt, and no completion is ever cut. Counted as shortened.
+3. A prompt that cannot be shortened that far (a huge system message) is left out, and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from storage.enums import Split
+from storage.errors import NotEnoughData, NotFound, StoreUnavailable
+from storage.models import Message
+from trainer.folder import RunFolder
+
+MIN_PROMPT_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the pairs of one split fitted into `max_length` tokens."""
+
+    pairs: int
+    kept: int
+    shortened: int
+    left_out: dict[str, int]
+    max_length: int
+
+    def sentence(self) -> str:
+        """The report for people."""
+        reasons = "".join(f", {count} left out ({reason})" for reason, count in sorted(self.left_out.items()))
+        return f"{self.kept} of {self.pairs} pairs used, {self.shortened} prompts shortened{reasons}"
+
+
+class TokenisedPair(NamedTuple):
+    """Token ids of a pair; the prompt is shared."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+    shortened: bool
+
+
+class Fitted(NamedTuple):
+    """A prompt that fits: its messages, its token ids with the generation prompt, and whether it was shortened."""
+
+    messages: list[Message]
+    ids: list[int]
+    shortened: bool
+
+
+def model_max_length(config: Any, asked: int) -> int:
+    """`asked`, reduced to the model's context when that is shorter."""
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return min(asked, context) if context else asked
+
+
+def prompt_ids(tokenizer: Any, messages: list[Message]) -> list[int]:
+    """Tokens of `messages` with the generation prompt, as the policy sees them."""
+    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    return list(rendered["input_ids"])
+
+
+def fit_prompt(tokenizer: Any, messages: list[Message], budget: int) -> Fitted | None:
+    """`messages` shortened from the left to `budget` tokens (rule 2); None when that is impossible."""
+    ids = prompt_ids(tokenizer, messages)
+    if len(ids) <= budget:
+        return Fitted(messages, ids, shortened=False)
+    oldest = 1 if messages[0]["role"] == "system" else 0
+    kept = list(messages)
+    while len(ids) > budget and len(kept) > oldest + 1:
+        del kept[oldest]
+        ids = prompt_ids(tokenizer, kept)
+    if len(ids) > budget:
+        shorter = _shorten_message(tokenizer, kept, oldest, budget, len(ids))
+        if shorter is None:
+            return None
+        kept, ids = shorter
+    return Fitted(kept, ids, shortened=True)
+
+
+def _shorten_message(
+    tokenizer: Any, messages: list[Message], index: int, budget: int, length: int
+) -> tuple[list[Message], list[int]] | None:
+    """Cut the beginning of message `index`, at a character that begins a token, until everything fits."""
+    if index >= len(messages):
+        return None
+    content = messages[index]["content"]
+    offsets = tokenizer(content, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    excess = length - budget
+    while excess < len(offsets):
+        start = offsets[excess][0]
+        shorter = [*messages[:index], {**messages[index], "content": content[start:]}, *messages[index + 1 :]]
+        ids = prompt_ids(tokenizer, shorter)
+        if len(ids) <= budget:
+            return shorter, ids
+        excess += max(1, len(ids) - budget)  # the cut joined tokens differently; cut a little more
+    return None
+
+
+def completion_ids(tokenizer: Any, messages: list[Message], prompt: list[int], completion: list[Message]) -> list[int]:
+    """Tokens of `completion` after `prompt`: the chat template's rendering of both, less what they share."""
+    whole = list(tokenizer.apply_chat_template([*messages, *completion], return_dict=True)["input_ids"])
+    shared = 0
+    for a, b in zip(prompt, whole, strict=False):
+        if a != b:
+            break
+        shared += 1
+    return whole[shared:]
+
+
+def tokenise_pair(tokenizer: Any, row: dict[str, Any], max_length: int) -> TokenisedPair | str:
+    """Token ids of a snapshot row, or the reason why it is left out."""
+    messages, chosen, rejected = (_messages(row[name]) for name in ("prompt", "chosen", "rejected"))
+    ids = prompt_ids(tokenizer, messages)
+    longest = max(len(completion_ids(tokenizer, messages, ids, side)) for side in (chosen, rejected))
+    budget = max_length - longest
+    if budget < min(MIN_PROMPT_TOKENS, len(ids)):
+        return "completion too long"
+    fitted = fit_prompt(tokenizer, messages, budget)
+    if fitted is None:
+        return "prompt too long"
+    sides = [completion_ids(tokenizer, fitted.messages, fitted.ids, side) for side in (chosen, rejected)]
+    return TokenisedPair(fitted.ids, sides[0], sides[1], fitted.shortened)
+
+
+def _messages(value: Any) -> list[Message]:
+    return [{"role": message["role"], "content": message["content"]} for message in value]
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a snapshot's Parquet file, a row group at a time; raises `NotFound`/`StoreUnavailable` with the mend."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=512):
+                yield from batch.to_pylist()
+    except FileNotFoundError:
+        raise NotFound(f"{path} is missing: the snapshot's file was deleted; queue the training again") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreUnavailable(f"{path} cannot be read ({error}); queue the training again") from error
+
+
+def tokenised(folder: RunFolder, split: Split, tokenizer: Any, max_length: int) -> tuple[Any, Fit]:
+    """The `datasets.Dataset` of one split: prompt_ids, chosen_ids, rejected_ids, weight, length, and
+    first_wins (the chosen completion was stored before the rejected one).
+
+    Tokenised once into a file of the run folder: a resumed run, and TRL's cache of reference log-probabilities which is
+    keyed by that file, find it again. Memory does not grow with the data.
+    """
+    from datasets import Dataset
+
+    arrow = folder.path / "tokens" / f"{split.value}.arrow"
+    report = arrow.with_suffix(".json")
+    if not report.exists():  # written last
+        arrow.parent.mkdir(exist_ok=True)
+        fit = _write_tokens(folder, split, tokenizer, max_length, arrow)
+        report.write_text(json.dumps(asdict(fit)))
+    return Dataset.from_file(str(arrow)), Fit(**json.loads(report.read_text()))
+
+
+def _write_tokens(folder: RunFolder, split: Split, tokenizer: Any, max_length: int, arrow: Path) -> Fit:
+    from datasets import Features, List, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    features = Features(
+        {**{name: List(Value("int32")) for name in columns}, "weight": Value("float32")}
+        | {"length": Value("int32"), "first_wins": Value("bool")}
+    )
+    pairs = kept = shortened = 0
+    left_out: Counter[str] = Counter()
+    partial = arrow.with_suffix(".partial")
+    with ArrowWriter(path=str(partial), features=features) as writer:
+        for row in read_rows(folder.split(split)):
+            if pairs % 64 == 0:
+                folder.check_cancel()
+            pairs += 1
+            pair = tokenise_pair(tokenizer, row, max_length)
+            if isinstance(pair, str):
+                left_out[pair] += 1
+                continue
+            kept += 1
+            shortened += pair.shortened
+            length = len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
+            writer.write(
+                {
+                    "prompt_ids": pair.prompt,
+                    "chosen_ids": pair.chosen,
+                    "rejected_ids": pair.rejected,
+                    "weight": row.get("weight") or 1.0,
+                    "length": length,
+                    "first_wins": row["chosen_id"] < row["rejected_id"],
+                }
+            )
+        writer.finalize()
+    os.replace(partial, arrow)
+    return Fit(pairs, kept, shortened, dict(left_out), max_length)
+
+
+def load_splits(folder: RunFolder, tokenizer: Any, max_length: int) -> tuple[dict[Split, Any], dict[str, Any]]:
+    """The tokenised splits that hold at least one pair, and the fit report; refuses an empty training split."""
+    data: dict[Split, Any] = {}
+    fits: dict[str, Any] = {}
+    for split in Split:
+        dataset, fit = tokenised(folder, split, tokenizer, max_length)
+        fits[split.value] = asdict(fit)
+        folder.say(f"{split.value}: {fit.sentence()}")
+        if fit.kept:
+            data[split] = dataset
+    if Split.TRAIN not in data:
+        raise NotEnoughData(
+            f"no training pair fits {max_length} tokens: {fits['train']['left_out'] or 'there are none'}; "
+            "raise max_length or collect more feedback"
+        )
+    return data, fits
+
+
+def mean_weight(dataset: Any) -> float:
+    """The mean pair weight of a split: weights are used relative to it, so that the learning rate keeps its meaning."""
+    weights = dataset["weight"]
+    return float(sum(weights) / len(weights))

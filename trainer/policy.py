@@ -1,0 +1,323 @@
+"""Base models and adapters: find and load them, and write completions in batches.
+
+Whatever cannot be loaded becomes one `ModelUnusable` line that names the model and the mend. Only safetensors are
+loaded (a pickle runs code), and no model code from elsewhere is trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from storage.configs import SamplingSettings
+from storage.errors import ModelUnusable
+from storage.models import Message
+from trainer.datasets import fit_prompt, model_max_length
+
+STARTER = "starter"
+_LOGIT_BUDGET = 64_000_000  # floats held at once while log-probabilities are computed
+
+
+# --- finding and loading ---
+
+
+def resolve_base_model(name: str) -> str:
+    """What to give to `from_pretrained`: `starter` is the model that ships with the app, a folder becomes absolute.
+
+    Anything else is taken for a hub id, which is loaded from the local cache (or from the hub with HF_HUB_OFFLINE=0).
+    """
+    if name == STARTER:
+        folder = Path(__file__).parent / "starter" / "model"
+        if not (folder / "config.json").exists():
+            raise ModelUnusable(
+                f"the starter model is missing from {folder}; "
+                f"make it: python -m trainer.starter.train_starter --out {folder}"
+            )
+        return str(folder)
+    path = Path(name).expanduser()
+    if path.exists():
+        if not (path / "config.json").exists():
+            raise ModelUnusable(f"base model {name}: no config.json there; give the folder that save_pretrained wrote")
+        return str(path.absolute())
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelUnusable(
+            f"base model {name}: no such folder; give a local folder, a hub id like org/name, or 'starter'"
+        )
+    return name
+
+
+def pick_device(device: str) -> str:
+    """`auto` becomes cuda, mps or cpu, whichever is there first."""
+    import torch
+
+    if device != "auto":
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ModelUnusable(f"device {device}: no CUDA GPU is usable here; set device to auto or cpu")
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(dtype: str, device: str) -> Any:
+    """`auto` becomes float32 on a CPU (its small models are quickest and exact there), bfloat16 elsewhere."""
+    import torch
+
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+
+
+def load_tokenizer(base: str) -> Any:
+    """The tokenizer of a resolved base model, with a padding token; refuses one without a chat template."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _loading(base, lambda: AutoTokenizer.from_pretrained(base))
+    if not tokenizer.chat_template:
+        raise ModelUnusable(
+            f"base model {base} has no chat template; take an instruct or chat model, or add chat_template.jinja to it"
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(base: str, dtype: Any, device: str, *, reward: bool = False) -> Any:
+    """The bare base model: a causal LM, or with `reward` a sequence classifier with one output, on `device`."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    if reward:
+        from trl.trainer.reward_trainer import suppress_seqcls_warning
+
+        with suppress_seqcls_warning():
+            model = _loading(
+                base, lambda: AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, **options)
+            )
+    else:
+        model = _loading(base, lambda: AutoModelForCausalLM.from_pretrained(base, **options))
+    return model.to(device)
+
+
+def _loading(base: str, load: Callable[[], Any]) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        where = (
+            "" if Path(base).exists() else "; it is not in the local cache: download it once, or give a local folder"
+        )
+        raise ModelUnusable(f"base model {base} cannot be loaded{where} ({reason})") from error
+
+
+def check_adapter(folder: Path) -> None:
+    """Refuse an adapter that is missing, incomplete, corrupt or pickled, before anything is built around it."""
+    from safetensors import SafetensorError, safe_open
+
+    mend = "restore the folder from a backup, or promote another version"
+    weights = folder / "adapter_model.safetensors"
+    if not weights.exists():
+        if (folder / "adapter_model.bin").exists():
+            raise ModelUnusable(
+                f"adapter {folder} holds pickled weights only, which are never loaded; convert it to safetensors"
+            )
+        raise ModelUnusable(f"adapter {folder} has no adapter_model.safetensors; {mend}")
+    try:
+        json.loads((folder / "adapter_config.json").read_text())
+        with safe_open(weights, "pt") as file:
+            file.keys()
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelUnusable(f"adapter {folder} is corrupt ({' '.join(str(error).split())[:120]}); {mend}") from error
+
+
+def add_adapters(model: Any, adapters: Mapping[str, Path]) -> Any:
+    """`model` with every adapter loaded under its version's name; the bare model when there are none."""
+    from peft import PeftModel
+
+    for name, folder in adapters.items():
+        check_adapter(folder)
+        try:
+            if isinstance(model, PeftModel):
+                model.load_adapter(str(folder), adapter_name=_key(name))
+            else:
+                model = PeftModel.from_pretrained(model, str(folder), adapter_name=_key(name))
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ModelUnusable(f"adapter {name} in {folder} does not fit the base model ({reason})") from error
+    return model
+
+
+def _key(version: str) -> str:
+    return version.replace(".", "_")  # PEFT makes module names of it
+
+
+# --- writing completions ---
+
+
+class Request(NamedTuple):
+    """One completion wanted: chat messages, and the version that shall write it."""
+
+    messages: list[Message]
+    version: str
+
+
+class Written(NamedTuple):
+    """A completion, aligned with its request. Log-probabilities are the model's own (temperature 1)."""
+
+    text: str
+    token_count: int
+    mean_logprob: float
+    latency_ms: float  # of its batch
+    seed: int  # of its batch
+
+
+# The seam: who writes completions. One text per request, in order; None where the prompt does not fit.
+Generator = Callable[[Sequence[Request], int], list[Written | None]]
+
+
+def make_generator(
+    base: str,
+    adapters: Mapping[str, Path | None],
+    sampling: SamplingSettings,
+    *,
+    batch_size: int = 32,
+    dtype: str = "auto",
+    device: str = "auto",
+    before_batch: Callable[[], None] = lambda: None,
+) -> Generator:
+    """A generator around one base model; `adapters` maps version names to adapter folders, None for the base itself.
+
+    `before_batch` is called before each batch (cancellation, progress). Prompts that do not fit the context are
+    shortened by the rule of `trainer.datasets`.
+    """
+    device = pick_device(device)
+    tokenizer = load_tokenizer(base)
+    model = load_model(base, pick_dtype(dtype, device), device)
+    model = add_adapters(model, {name: folder for name, folder in adapters.items() if folder is not None})
+    model.eval()
+    budget = model_max_length(model.config, 1_000_000) - sampling.max_new_tokens
+    if budget < 16:
+        raise ModelUnusable(
+            f"max_new_tokens {sampling.max_new_tokens} leaves no room for a prompt in the context of {base}; lower it"
+        )
+
+    def generate(requests: Sequence[Request], seed: int) -> list[Written | None]:
+        results: list[Written | None] = [None] * len(requests)
+        by_version: dict[str, list[tuple[int, list[int]]]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            fitted = fit_prompt(tokenizer, request.messages, budget)
+            if fitted is not None:
+                by_version[request.version].append((index, fitted.ids))
+        number = 0
+        for version, prompts in by_version.items():
+            with _speaking(model, version, adapters[version] is not None):
+                for batch in _batches(prompts, batch_size):
+                    before_batch()
+                    written = _write(model, tokenizer, [ids for _, ids in batch], sampling, seed + number)
+                    number += 1
+                    for (index, _), completion in zip(batch, written, strict=True):
+                        results[index] = completion
+        return results
+
+    return generate
+
+
+def _batches(prompts: list[tuple[int, list[int]]], size: int) -> Iterator[list[tuple[int, list[int]]]]:
+    """Prompts of like length together: little padding."""
+    ordered = sorted(prompts, key=lambda prompt: (len(prompt[1]), prompt[0]))
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
+
+
+def _speaking(model: Any, version: str, has_adapter: bool) -> Any:
+    """A context in which `model` writes as `version`."""
+    from contextlib import nullcontext
+
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        return nullcontext()
+    if not has_adapter:
+        return model.disable_adapter()
+    model.set_adapter(_key(version))
+    return nullcontext()
+
+
+def _write(
+    model: Any, tokenizer: Any, prompts: list[list[int]], sampling: SamplingSettings, seed: int
+) -> list[Written]:
+    """One batch: LEFT padding, sampled with `seed`."""
+    import torch
+    from transformers import set_seed
+
+    started = time.perf_counter()
+    batch = tokenizer.pad({"input_ids": prompts}, padding=True, padding_side="left", return_tensors="pt").to(
+        model.device
+    )
+    width = batch["input_ids"].shape[1]
+    choice: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if sampling.temperature > 0:
+        choice = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    set_seed(seed)
+    with torch.inference_mode():
+        sequences = model.generate(
+            **batch, **choice, max_new_tokens=sampling.max_new_tokens, pad_token_id=tokenizer.pad_token_id
+        )
+    ends = _end_tokens(model, tokenizer)
+    completions = [_until_end(row.tolist(), ends) for row in sequences[:, width:]]
+    means = _mean_logprobs(model, prompts, completions, tokenizer.pad_token_id)
+    latency = (time.perf_counter() - started) * 1000
+    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    return [
+        Written(text.strip(), len(ids), mean, latency, seed)
+        for text, ids, mean in zip(texts, completions, means, strict=True)
+    ]
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    ends = model.generation_config.eos_token_id
+    found = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    return {token for token in found if token is not None}
+
+
+def _until_end(ids: list[int], ends: set[int]) -> list[int]:
+    """Tokens up to and including the first end token: what follows is padding."""
+    for position, token in enumerate(ids):
+        if token in ends:
+            return ids[: position + 1]
+    return ids
+
+
+def _mean_logprobs(model: Any, prompts: list[list[int]], completions: list[list[int]], pad: int) -> list[float]:
+    """Mean log-probability of each completion's tokens given its prompt; one forward pass, a few rows at a time."""
+    import torch
+
+    sequences = [torch.tensor(prompt + completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    longest = max(len(completion) for completion in completions)
+    rows = max(1, _LOGIT_BUDGET // (model.config.get_text_config().vocab_size * max(1, longest)))
+    means: list[float] = []
+    for start in range(0, len(sequences), rows):
+        part = sequences[start : start + rows]
+        width = max(len(row) for row in part)
+        # Left padding puts all completions at the end, so that only their logits are computed.
+        ids = torch.stack([torch.nn.functional.pad(row, (width - len(row), 0), value=pad) for row in part]).to(
+            model.device
+        )
+        mask = torch.stack([(torch.arange(width) >= width - len(row)).long() for row in part]).to(model.device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        with torch.inference_mode():
+            logits = model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=longest + 1
+            ).logits
+        targets = ids[:, -longest:] if longest else ids[:, :0]
+        logits = logits[:, -targets.shape[1] - 1 : -1].float()
+        picked = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+        for row, completion in zip(picked, completions[start : start + rows], strict=True):
+            means.append(float(row[-len(completion) :].mean()) if completion else 0.0)
+    return means

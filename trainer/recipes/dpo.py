@@ -1,0 +1,114 @@
+"""Policy: TRL's DPOTrainer, a new LoRA from the base model on ALL feedback so far, reference = base.
+
+The loss is DPO's sigmoid term plus `sft_weight` times the negative log-likelihood of the chosen completion: without
+that anchor minimal-edit pairs collapse a small model. The reference is the same model with its adapter switched off.
+Pair weights count: the sigmoid term of a pair is multiplied by its weight (mean 1 over the training pairs), in training
+only; the anchor is not weighted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import logsigmoid
+from trl import DPOConfig as TrlDpoConfig
+from trl import DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from storage.configs import DpoConfig, parse
+from storage.enums import Split
+from storage.errors import TrainingFailed
+from trainer.callbacks import EventCallback, WatchedTrainer
+from trainer.datasets import load_splits, mean_weight, model_max_length
+from trainer.folder import Job, RunFolder
+from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments
+from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
+
+
+def run(folder: RunFolder, job: Job) -> dict[str, Any]:
+    """Train a policy in `folder`; returns the figures of the result."""
+    config = parse(DpoConfig, job.config)
+    device = pick_device(config.device)
+    base = resolve_base_model(job.base_model)
+
+    tokenizer = load_tokenizer(base)
+    model = load_model(base, pick_dtype(config.dtype, device), device)
+    folder.say(f"base model {job.base_model}: {model.num_parameters():,} parameters, {model.dtype}, on {device}")
+    data, fit = load_splits(folder, tokenizer, model_max_length(model.config, config.max_length))
+    if config.precompute_reference:
+        folder.say("computing the reference's log-probabilities")
+
+    watch = EventCallback(folder)
+    trainer = WeightedDpoTrainer(
+        folder=folder,
+        model=model,
+        args=TrlDpoConfig(
+            **trainer_arguments(folder, config, job.seed, device, model, data),
+            max_length=None,  # fitted already
+            loss_type=["sigmoid", "sft"],
+            loss_weights=[1.0, config.sft_weight],
+            beta=config.beta,
+            precompute_ref_log_probs=bool(config.precompute_reference),
+        ),
+        data_collator=DpoCollator(tokenizer.pad_token_id, mean_weight=mean_weight(data[Split.TRAIN])),
+        train_dataset=data[Split.TRAIN],
+        eval_dataset=data.get(Split.VALIDATION),
+        processing_class=tokenizer,
+        peft_config=adapter_config(config, "CAUSAL_LM"),
+        callbacks=[watch, *early_stopping(config, data)],
+    )
+    train(folder, trainer)
+    return finish(folder, trainer, watch, data, device) | {"fit": fit}
+
+
+@dataclass
+class DpoCollator(DataCollatorForPreference):
+    """TRL's batch and the pair's weight."""
+
+    mean_weight: float = 1.0
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """One batch."""
+        batch: dict[str, Any] = super().torch_call(examples)
+        batch["weight"] = torch.tensor([row["weight"] / self.mean_weight for row in examples])
+        return batch
+
+
+class WeightedDpoTrainer(WatchedTrainer, DPOTrainer):
+    """DPOTrainer whose pairs count by their weight, and which checks that it starts from its reference."""
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """The reference's log-probabilities of a batch; the weight is no input of the model."""
+        return super().compute_ref_log_probs(model, {name: inputs[name] for name in inputs if name != "weight"})
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        """TRL's loss, plus what each pair's weight differs from 1."""
+        weight = inputs["weight"]
+        batch = {name: value for name, value in inputs.items() if name != "weight"}
+        if "ref_chosen_logps" not in batch:
+            batch["ref_chosen_logps"], batch["ref_rejected_logps"] = self.compute_ref_log_probs(self.model, batch)
+        outputs: list[Any] = []
+
+        def recorded(**model_inputs: Any) -> Any:
+            outputs.append(model(**model_inputs))
+            return outputs[-1]
+
+        loss = super()._compute_loss(recorded, batch, return_outputs)
+        if not self.model.training:
+            return loss
+        chosen, rejected = outputs[0].log_probs.sum(dim=1).chunk(2)
+        margins = self.beta * ((chosen - batch["ref_chosen_logps"]) - (rejected - batch["ref_rejected_logps"]))
+        if self.state.global_step == 0:
+            self._require_reference(margins.detach().float())
+        return loss - ((weight - 1) * logsigmoid(margins)).mean()
+
+    def _require_reference(self, margins: torch.Tensor) -> None:
+        """Before the first step policy and reference are one model: a margin means that the reference is broken."""
+        tolerance = 0.05 if not self.args.bf16 and not self.args.fp16 else 0.5  # rounding, summed over tokens
+        if margins.mean().abs() > tolerance:
+            raise TrainingFailed(
+                f"the policy does not start from its reference (margin {margins.mean():.3f} at the first step); "
+                "the base model changed while the run was being prepared: queue the training again"
+            )

@@ -1,0 +1,95 @@
+"""Write completions for the queue: two or more distinct ones a prompt, by the versions that each request names.
+
+requests.jsonl, one object a prompt: {"prompt_id", "messages", "versions": [one name per completion], "avoid": [texts]}.
+out/completions.jsonl, one object a completion: {"prompt_id", "version", "text", "token_count", "mean_logprob",
+"latency_ms", "seed"}; a prompt's completions stand together.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from storage.configs import GenerateConfig, SamplingSettings, parse
+from storage.models import Message
+from trainer.folder import Job, RunFolder
+from trainer.policy import Request, Written, make_generator, resolve_base_model
+
+ROUNDS = 4  # a duplicate is sampled again at most so often; a model that has one answer has one answer
+
+
+@dataclass
+class _Prompt:
+    prompt_id: int
+    messages: list[Message]
+    versions: list[str]
+    seen: set[str]
+    kept: list[tuple[str, Written]] = field(default_factory=list)
+
+    def missing(self) -> list[str]:
+        """The versions that still owe a completion."""
+        owed = list(self.versions)
+        for version, _ in self.kept:
+            owed.remove(version)
+        return owed
+
+
+def run(folder: RunFolder, job: Job) -> dict[str, Any]:
+    """Execute a generate run; returns its counts."""
+    config = parse(GenerateConfig, job.config)
+    sampling = parse(SamplingSettings, job.sampling)
+    prompts = [
+        _Prompt(row["prompt_id"], row["messages"], row["versions"], set(row.get("avoid", [])))
+        for row in map(json.loads, folder.requests.read_text("utf-8").splitlines())
+    ]
+    wanted = sum(len(prompt.versions) for prompt in prompts)
+    generate = make_generator(
+        resolve_base_model(job.base_model),
+        {name: None if path is None else Path(path) for name, path in job.adapters.items()},
+        sampling,
+        batch_size=config.batch_size,
+        dtype=config.dtype,
+        device=config.device,
+        before_batch=folder.check_cancel,
+    )
+    folder.say(f"writing {wanted} completions for {len(prompts)} prompts with {', '.join(job.adapters)}")
+    folder.progress(0, wanted)
+
+    duplicates = tokens = 0
+    for round_number in range(ROUNDS):
+        owed = [(prompt, version) for prompt in prompts for version in prompt.missing()]
+        if not owed:
+            break
+        seed = job.seed + 100_003 * round_number
+        written = generate([Request(prompt.messages, version) for prompt, version in owed], seed)
+        for (prompt, version), completion in zip(owed, written, strict=True):
+            if completion is None:
+                continue  # the prompt does not fit the context: it stays without
+            tokens += completion.token_count
+            if not completion.text or completion.text in prompt.seen:
+                duplicates += 1
+                continue
+            prompt.seen.add(completion.text)
+            prompt.kept.append((version, completion))
+        folder.progress(sum(len(prompt.kept) for prompt in prompts), wanted)
+
+    complete = [prompt for prompt in prompts if not prompt.missing()]
+    fresh = folder.path / "out.partial"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    with (fresh / "completions.jsonl").open("w", encoding="utf-8") as file:
+        for prompt in prompts:
+            for version, completion in prompt.kept:
+                row = {"prompt_id": prompt.prompt_id, "version": version, **completion._asdict()}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    folder.publish(fresh)
+    return {
+        "prompts": len(prompts),
+        "completions": sum(len(prompt.kept) for prompt in prompts),
+        "tokens": tokens,
+        "duplicates_dropped": duplicates,
+        "prompts_without_enough": len(prompts) - len(complete),
+    }

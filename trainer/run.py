@@ -1,0 +1,99 @@
+"""`python -m trainer.run RUN_DIR`: one run in one process, no SQL; the folder is the whole contract (trainer.folder).
+
+Exit codes: 0 finished, 1 failed with a reason in events.jsonl, 3 stopped because of CANCEL.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from storage.configs import GenerateConfig
+from storage.enums import RunKind
+from storage.errors import FeedbackError
+from trainer.folder import Cancelled, Job, RunFolder
+
+OK, FAILED, CANCELLED = 0, 1, 3
+
+
+def quiet_environment() -> None:
+    """Offline and silent, before anything heavy is imported: TRL and the hub report at construction otherwise."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Idle threads sleep: the web and the generator share the cores with a training run.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Asking for a GPU in the forkserver must not initialise CUDA there.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
+
+def execute(folder: RunFolder) -> int:
+    """Run what run.json asks for; every outcome becomes an event. Returns the exit code."""
+    try:
+        job = folder.job()
+        _prepare(folder, job)
+        recipe = importlib.import_module(f"trainer.recipes.{job.recipe.value}")
+        result = recipe.run(folder, job)
+        folder.emit("result", values=result)
+    except Cancelled:
+        folder.say("stopped: the run was cancelled")
+        return CANCELLED
+    except Exception as error:
+        traceback.print_exc()
+        message, mendable = explain(error)
+        folder.emit("error", message=message, mendable=mendable)
+        return FAILED
+    return OK
+
+
+def _prepare(folder: RunFolder, job: Job) -> None:
+    import torch
+
+    from trainer.checkpoints import record_environment
+    from trainer.policy import pick_device
+
+    threads = job.config.get("threads") or default_threads(job.recipe)
+    torch.set_num_threads(threads)
+    device = pick_device(job.config.get("device") or GenerateConfig().device)
+    record_environment(folder, device, threads)
+    folder.check_cancel()
+
+
+def default_threads(kind: RunKind) -> int:
+    """Half of the cores for training, so that the web and the generator stay quick beside it; all for generation."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // 2) if kind.trains else cores
+
+
+def explain(error: BaseException) -> tuple[str, bool]:
+    """One line for people, and whether they can mend it; everything else keeps its traceback in log.txt."""
+    text = " ".join(str(error).split())
+    if isinstance(error, FeedbackError):
+        return text, True
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
+        return "out of memory; lower batch_size or max_length, or choose a smaller base model", True
+    if isinstance(error, OSError) and error.errno in (28, 122):
+        return "the disk is full; free some space, then queue the run again", True
+    return f"{type(error).__name__}: {text[:300]}; the run's log.txt has the traceback", False
+
+
+def main() -> int:
+    """The command."""
+    if len(sys.argv) != 2:
+        print("usage: python -m trainer.run RUN_DIR", file=sys.stderr)
+        return 2
+    quiet_environment()
+    folder = RunFolder(Path(sys.argv[1]).absolute())
+    if not folder.path.is_dir():
+        print(f"error: no run folder at {folder.path}", file=sys.stderr)
+        return FAILED
+    return execute(folder)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
