@@ -1,0 +1,289 @@
+"""/annotate: two completions side by side, and everything that can be said about them."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from feedback_app.handlers import annotate as handlers
+from feedback_app.handlers.annotate import PageView, Side
+from feedback_app.handlers.context import Context
+from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, sentence
+from storage.enums import ItemKind
+
+from feedback_app.pages import parts
+from feedback_app.pages.theme import LATEX
+
+LETTERS = ("A", "B")
+# Seconds between two looks at an empty queue.
+LOOK_AGAIN = 3.0
+
+_WAITING = {
+    "no project": (
+        "No project yet",
+        "An operator creates the first project on the Operate page; this page then fills by itself.",
+    ),
+    "being written": (
+        "Items are being written",
+        "The model is writing the next completions. This page looks again every few seconds; you need not reload it.",
+    ),
+    "all judged": (
+        "Nothing left for you right now",
+        "You have judged or skipped everything that is open; the rest is with other annotators. "
+        "This page looks again every few seconds.",
+    ),
+}
+
+
+def build(ctx: Context) -> gr.Blocks:
+    """The page's layout and its events."""
+    with gr.Blocks(title="Annotate · Feedback", fill_width=True, delete_cache=(3600, 3600)) as demo:
+        ui = _layout()
+        _connect(ctx, demo, ui)
+    demo.queue(api_open=False, default_concurrency_limit=8, max_size=500)
+    return demo
+
+
+class _Ui:
+    """The components that events touch."""
+
+    top: gr.HTML
+    project: gr.Dropdown
+    stage: gr.HTML
+    guidelines: gr.Markdown
+    prompt: gr.Chatbot
+    verdict: gr.HTML
+    submit: gr.Button
+    skip: gr.Button
+    flag: gr.Button
+    reason: gr.Textbox
+    save: gr.Button
+    assignment: gr.Textbox
+    clock: gr.Number
+    kept: gr.BrowserState
+    timer: gr.Timer
+
+    def __init__(self) -> None:
+        self.texts: list[gr.Markdown] = []
+        self.ratings: list[gr.HTML] = []
+        self.critiques: list[gr.Textbox] = []
+        self.refinements: list[gr.Textbox] = []
+
+    @property
+    def fields(self) -> list[Any]:
+        """The form, in the order of `handlers.parse_form`."""
+        return [self.verdict, *self.ratings, *self.critiques, *self.refinements]
+
+    @property
+    def item(self) -> list[Any]:
+        """What changes with the item, in the order of `_item_values`."""
+        return [self.stage, self.timer, self.assignment, self.prompt, *self.texts, *self.fields]
+
+    @property
+    def page(self) -> list[Any]:
+        """What changes with the project, in the order of `_page_values`."""
+        return [self.top, self.project, self.guidelines, *self.item]
+
+
+def _layout() -> _Ui:
+    ui = _Ui()
+    with gr.Row(elem_id="fb-top"):
+        ui.top = gr.HTML(_top(None), elem_id="fb-bar", js_on_load=None)
+        ui.project = gr.Dropdown(
+            choices=[], label="Project", show_label=False, container=False, elem_id="fb-project", min_width=140
+        )
+        ui.stage = gr.HTML(_stage(None), elem_id="fb-stage-box", js_on_load=None)
+    with gr.Column(elem_id="fb-work"):
+        ui.prompt = gr.Chatbot(
+            label="Prompt",
+            show_label=False,
+            elem_id="fb-prompt",
+            height="auto",
+            autoscroll=False,
+            buttons=[],
+            layout="panel",
+            latex_delimiters=LATEX,
+            group_consecutive_messages=False,
+            feedback_options=None,
+            allow_tags=False,
+        )
+        with gr.Row(elem_id="fb-sides", equal_height=False):
+            for letter in LETTERS:
+                _side(ui, letter)
+    with gr.Row(elem_id="fb-actions"):
+        ui.verdict = parts.verdict()
+        ui.skip = gr.Button("Skip", elem_id="fb-skip", min_width=80)
+        gr.HTML(
+            '<button type="button" class="fb-plain" data-panel="fb-flag-panel">Flag…</button>',
+            elem_id="fb-flag-open",
+            js_on_load=None,
+        )
+        ui.submit = gr.Button("Submit", variant="primary", elem_id="fb-submit", min_width=150)
+    _panels(ui)
+    ui.save = gr.Button("Save draft", visible="hidden", elem_id="fb-save")
+    ui.assignment = gr.Textbox("", visible="hidden", elem_id="fb-assignment")
+    ui.clock = gr.Number(0, visible="hidden", elem_id="fb-clock")
+    # The secret only keeps casual eyes off a shared browser's storage; sign out clears it.
+    ui.kept = gr.BrowserState(None, storage_key="feedback-draft", secret="feedback-draft-v1")  # noqa: S106  no secret
+    ui.timer = gr.Timer(LOOK_AGAIN, active=False)
+    return ui
+
+
+def _side(ui: _Ui, letter: str) -> None:
+    with gr.Column(elem_classes="fb-side", elem_id=f"fb-side-{letter.lower()}", min_width=320):
+        gr.HTML(
+            f'<div class="fb-side-head"><span class="fb-letter">{letter}</span>'
+            f'<button type="button" class="fb-pick" data-pick="{letter.lower()}">{letter} is better</button></div>',
+            js_on_load=None,
+        )
+        ui.texts.append(
+            gr.Markdown("", latex_delimiters=LATEX, line_breaks=True, buttons=["copy"], elem_classes="fb-text")
+        )
+        ui.ratings.append(parts.rating_grid(letter))
+        ui.critiques.append(
+            gr.Textbox(
+                label=f"Critique of {letter}",
+                placeholder="What should be different, and what is good? Be specific.",
+                lines=2,
+                max_lines=12,
+                elem_classes="fb-critique",
+            )
+        )
+        with gr.Accordion(f"Rewrite {letter}", open=False, elem_classes="fb-rewrite"):
+            ui.refinements.append(
+                gr.Textbox(
+                    label=f"{letter} as it should be",
+                    info="Change as little or as much as you like; left as it is, it does not count.",
+                    lines=5,
+                    max_lines=30,
+                )
+            )
+
+
+def _panels(ui: _Ui) -> None:
+    with gr.Column(elem_id="fb-guidelines", elem_classes="fb-panel"):
+        gr.HTML(parts.panel_head("Guidelines"), js_on_load=None)
+        ui.guidelines = gr.Markdown("", latex_delimiters=LATEX)
+    with gr.Column(elem_id="fb-keys", elem_classes="fb-panel"):
+        gr.HTML(parts.panel_head("Keys") + parts.KEYS, js_on_load=None)
+    with gr.Column(elem_id="fb-flag-panel", elem_classes="fb-panel"):
+        gr.HTML(parts.panel_head("Flag this item"), js_on_load=None)
+        ui.reason = gr.Textbox(
+            label="What is wrong with it?",
+            info="It leaves the queue and an operator sees your reason. To say that both are poor, use “Both bad”.",
+            lines=3,
+        )
+        ui.flag = gr.Button("Flag and go on", variant="stop", elem_id="fb-flag")
+
+
+def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
+    here = [ui.project, ui.assignment]
+
+    def opened(name: str | None, project: str | None, kept: Any) -> list[Any]:
+        return _page_values(handlers.open_page(ctx, name, project, kept))
+
+    def changed(name: str | None, project: str | None) -> list[Any]:
+        return _page_values(handlers.open_page(ctx, name, project))
+
+    def looked(name: str | None, project: str | None) -> list[Any]:
+        return _item_values(handlers.next_item(ctx, name, project))
+
+    def submitted(name: str | None, project: str | None, assignment: Any, seconds: Any, *form: Any) -> list[Any]:
+        return _item_values(handlers.submit(ctx, name, project, assignment, seconds, *form))
+
+    def skipped(name: str | None, project: str | None, assignment: Any) -> list[Any]:
+        return _item_values(handlers.skip(ctx, name, project, assignment))
+
+    def flagged(name: str | None, project: str | None, assignment: Any, reason: Any) -> list[Any]:
+        return [*_item_values(handlers.flag(ctx, name, project, assignment, reason)), ""]
+
+    def saved(name: str | None, assignment: Any, at: Any, *form: Any) -> None:
+        handlers.save_draft(ctx, name, assignment, at, *form)
+
+    demo.load(event(opened), [ui.project, ui.kept], ui.page, js=parts.JS_PROJECT_OF_URL, **QUICK)
+    ui.project.input(event(changed), [ui.project], ui.page, js=parts.JS_KEEP_PROJECT, **QUICK)
+    ui.timer.tick(event(looked), [ui.project], ui.item, **QUICK)
+    ui.submit.click(
+        event(submitted), [*here, ui.clock, *ui.fields], ui.item, js=parts.JS_SECONDS, concurrency_limit=8, **QUEUED
+    )
+    ui.skip.click(event(skipped), here, ui.item, concurrency_limit=8, **QUEUED)
+    ui.flag.click(event(flagged), [*here, ui.reason], [*ui.item, ui.reason], concurrency_limit=8, **QUEUED)
+    ui.save.click(event(saved), [ui.assignment, ui.clock, *ui.fields], None, js=parts.JS_NOW, **QUICK)
+    ui.save.click(None, [ui.assignment, *ui.fields], [ui.kept], js=parts.JS_KEEP_DRAFT, api_visibility="private")
+
+
+# --- what the components show ---
+
+
+def _page_values(view: PageView) -> list[Any]:
+    return [
+        _top(view),
+        gr.Dropdown(choices=view.projects, value=view.project),
+        view.guidelines or "*This project has no guidelines yet.*",
+        *_item_values(view),
+    ]
+
+
+def _item_values(view: PageView) -> list[Any]:
+    if view.notice:
+        gr.Info(sentence(view.notice))
+    # A later look finds items; while one is in hand the timer rests.
+    timer = gr.Timer(active=view.item is None)
+    if view.item is None:
+        empty = [None, "", "", *_field_values(view, [], None, None)]
+        return [_stage(view), timer, "", *empty]
+    item = view.item
+    texts = [item.sides[position].text if position < len(item.sides) else "" for position in range(2)]
+    prompt = [{"role": _role(message["role"]), "content": message["content"]} for message in item.prompt]
+    fields = _field_values(view, item.sides, item.outcome and item.outcome.value, item.strength)
+    return [_stage(view), timer, str(item.assignment_id), prompt, *texts, *fields]
+
+
+def _field_values(view: PageView, sides: list[Side], outcome: str | None, strength: int | None) -> list[Any]:
+    shown: list[Side | None] = [*sides, None, None][:2]
+    return [
+        {"outcome": outcome, "strength": strength},
+        *(parts.rating_value(view.criteria, side.ratings if side else {}) for side in shown),
+        *(side.critique if side else "" for side in shown),
+        *((side.text if side.refinement is None else side.refinement) if side else "" for side in shown),
+    ]
+
+
+def _role(role: str) -> str:
+    # Gradio draws user and assistant; a system message stands on the assistant's side and is named by its style.
+    return "user" if role == "user" else "assistant"
+
+
+def _top(view: PageView | None) -> str:
+    account = account_links(view.user, view.role, "annotate") if view else ""
+    return f"""<div class="fb-bar">{BRAND}<nav>
+<button type="button" class="fb-link" data-panel="fb-guidelines">Guidelines</button>
+<button type="button" class="fb-link fb-wide" data-panel="fb-keys">Keys <kbd>?</kbd></button>
+{account}</nav></div>"""
+
+
+def _stage(view: PageView | None) -> str:
+    if view is None:
+        return '<div id="fb-stage" data-state="loading"></div>'
+    many = "many" if len(view.projects) > 1 else "one"
+    progress = ""
+    if view.progress:
+        progress = (
+            f'<p class="fb-progress"><span><b>{view.progress.submitted_today}</b> today</span>'
+            f"<span><b>{view.progress.submitted_total}</b> in all</span>"
+            f"<span><b>{view.left}</b> waiting</span></p>"
+        )
+    if view.item:
+        kind = "single" if view.item.kind is ItemKind.SINGLE or len(view.item.sides) < 2 else "pair"
+        return (
+            f'<div id="fb-stage" data-state="item" data-kind="{kind}" data-projects="{many}" '
+            f'data-assignment="{view.item.assignment_id}">{progress}</div>'
+        )
+    title, text = _WAITING[view.waiting or "being written"]
+    return (
+        f'<div id="fb-stage" data-state="empty" data-projects="{many}" data-assignment="">{progress}'
+        f'<div class="fb-empty" role="status"><span class="fb-pulse"></span><h2>{escape(title)}</h2>'
+        f"<p>{escape(text)}</p></div></div>"
+    )

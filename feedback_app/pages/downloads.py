@@ -1,0 +1,4 @@
+"""x"""
+from fastapi import APIRouter
+def download_routes(ctx):
+    return APIRouter()

@@ -1,0 +1,192 @@
+"""Routes of /login, /login/link, /logout, /set-password and /: plain forms, no JavaScript."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Form, Request
+from starlette.responses import RedirectResponse, Response
+
+from feedback_app import policies
+from feedback_app.handlers import account
+from feedback_app.handlers.context import Context
+from feedback_app.pages.plain import page
+from feedback_app.security import (
+    COOKIE,
+    MIN_PASSWORD,
+    Throttle,
+    hash_password_soon,
+    password_matches_soon,
+    safe_next,
+    signed_in,
+)
+from storage.errors import FeedbackError
+
+WRONG = "Name and password do not fit together. Please try again."
+USED = "This link was used already, has expired, or is not complete. Ask an operator for a new one."
+
+Text = Annotated[str, Form(max_length=2000)]
+
+
+class SignInRoutes:
+    """The routes with what they share: the context and two throttles (per account and address; per address)."""
+
+    def __init__(self, ctx: Context):
+        self.ctx = ctx
+        self.per_account = Throttle(limit=5, window=300)
+        self.per_address = Throttle(limit=50, window=300)
+        self.router = APIRouter(include_in_schema=False)
+        for path, method, route in (
+            ("/", "GET", self.home),
+            ("/login", "GET", self.login_form),
+            ("/login", "POST", self.login),
+            ("/login/link/{token}", "GET", self.link_form),
+            ("/login/link/{token}", "POST", self.link),
+            ("/logout", "GET", self.logout_form),
+            ("/logout", "POST", self.logout),
+            ("/set-password", "GET", self.password_form),
+            ("/set-password", "POST", self.set_password),
+        ):
+            self.router.add_api_route(path, route, methods=[method], response_model=None)
+
+    async def home(self, request: Request) -> Response:
+        """Send people to the page of their role."""
+        user = await signed_in(self.ctx.sessions, request)
+        return _go(policies.home_of(user.role) if user else "/login")
+
+    async def login_form(self, request: Request, next: str = "") -> Response:
+        """The sign-in form; who is signed in already goes on."""
+        user = await signed_in(self.ctx.sessions, request)
+        if user:
+            return _go(safe_next(next) or policies.home_of(user.role))
+        return page("login", "Sign in", next=safe_next(next))
+
+    async def login(self, request: Request, name: Text = "", password: Text = "", next: Text = "") -> Response:
+        """Check name and password; too many failures have to wait."""
+        name, onward = name.strip(), safe_next(next)
+        address = request.client.host if request.client else ""
+        keys = ((self.per_account, (name.casefold(), address)), (self.per_address, (address,)))
+        wait = max(throttle.wait(key) for throttle, key in keys)
+        if wait > 0:
+            return self._slow_down(wait, name, onward)
+        # Counted before the slow part, so that parallel guesses do not slip through together.
+        for throttle, key in keys:
+            throttle.failed(key)
+        known = await anyio.to_thread.run_sync(account.credentials, self.ctx, name)
+        if not await password_matches_soon(known.password_hash, password):
+            return page("login", "Sign in", status=401, problem=WRONG, name=name, next=onward)
+        self.per_account.succeeded(keys[0][1])
+        entry = await anyio.to_thread.run_sync(account.enter, self.ctx, name)
+        return self._entered(entry, onward)
+
+    async def link_form(self, token: str) -> Response:
+        """A button: opening the link does not use it, so mail scanners and previews cannot burn it."""
+        lead = "This one-time link signs you in on this browser."
+        return page("link", "Welcome", lead=lead)
+
+    async def link(self, request: Request, token: str) -> Response:
+        """Redeem a one-time link."""
+        key = (request.client.host if request.client else "",)
+        wait = self.per_address.wait(key)
+        if wait > 0:
+            return self._slow_down(wait, "", None)
+        try:
+            entry = await anyio.to_thread.run_sync(account.enter_by_link, self.ctx, token)
+        except FeedbackError:
+            self.per_address.failed(key)
+            links = [("Go to sign in", "/login")]
+            return page("notice", "This link does not work", status=410, lead=USED, links=links)
+        return self._entered(entry, "/set-password" if entry.choose_password else None)
+
+    async def logout_form(self, request: Request) -> Response:
+        """Ask, for those who come by a link: only a POST signs out."""
+        if await signed_in(self.ctx.sessions, request) is None:
+            return _go("/login")
+        return page("notice", "Sign out?", links=[("Stay signed in", "/")], sign_out=True)
+
+    async def logout(self, request: Request) -> Response:
+        """End the session; drafts kept in this browser go too."""
+        token = request.cookies.get(COOKIE)
+        if token:
+            await anyio.to_thread.run_sync(account.leave, self.ctx, token)
+        response = _go("/login")
+        response.delete_cookie(COOKIE, path="/")
+        response.headers["clear-site-data"] = '"storage"'
+        return response
+
+    async def password_form(self, request: Request) -> Response:
+        """Choose a password, or change it."""
+        user = await signed_in(self.ctx.sessions, request)
+        if user is None:
+            return _go("/login?next=/set-password")
+        present = await anyio.to_thread.run_sync(account.own_password_hash, self.ctx, user.name)
+        return self._password_page(user.name, present)
+
+    async def set_password(
+        self, request: Request, current: Text = "", password: Text = "", again: Text = ""
+    ) -> Response:
+        """Store the new password; every other browser of this person is signed out."""
+        user = await signed_in(self.ctx.sessions, request)
+        if user is None:
+            return _go("/login?next=/set-password")
+        key = (user.name.casefold(), "set-password")
+        wait = self.per_account.wait(key)
+        present = await anyio.to_thread.run_sync(account.own_password_hash, self.ctx, user.name)
+        if wait > 0:
+            return self._password_page(user.name, present, _patience(wait), 429)
+        if password != again:
+            return self._password_page(user.name, present, "The two passwords differ.", 422)
+        if present is not None:
+            self.per_account.failed(key)
+            if not await password_matches_soon(present, current):
+                return self._password_page(user.name, present, "The current password is not right.", 401)
+            self.per_account.succeeded(key)
+        try:
+            hashed = await hash_password_soon(password)
+        except FeedbackError as error:
+            return self._password_page(user.name, present, str(error).capitalize() + ".", 422)
+        entry = await anyio.to_thread.run_sync(account.change_password, self.ctx, user.name, present, hashed)
+        return self._entered(entry, None)
+
+    def _password_page(self, name: str, present: str | None, problem: str = "", status: int = 200) -> Response:
+        return page(
+            "password",
+            "Choose a password" if present is None else "Change password",
+            status=status,
+            lead=f"For the account “{name}”.",
+            problem=problem,
+            name=name,
+            ask_current=present is not None,
+            minimum=MIN_PASSWORD,
+            can_skip=True,
+        )
+
+    def _slow_down(self, wait: float, name: str, onward: str | None) -> Response:
+        response = page("login", "Sign in", status=429, problem=_patience(wait), name=name, next=onward)
+        response.headers["retry-after"] = str(math.ceil(wait))
+        return response
+
+    def _entered(self, entry: account.Entry, onward: str | None) -> Response:
+        response = _go(onward or policies.home_of(entry.role))
+        response.set_cookie(
+            COOKIE,
+            entry.token,
+            max_age=int(self.ctx.settings.session_days * 86400),
+            httponly=True,
+            samesite="lax",
+            secure=self.ctx.settings.url.startswith("https://"),
+            path="/",
+        )
+        return response
+
+
+def _go(path: str) -> Response:
+    # 303: the browser follows with a GET, also after a POST.
+    return RedirectResponse(path, 303)
+
+
+def _patience(wait: float) -> str:
+    minutes = max(1, math.ceil(wait / 60))
+    return f"Too many attempts. Please wait {minutes} minute{'s' if minutes > 1 else ''} and try again."

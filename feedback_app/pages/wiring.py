@@ -1,0 +1,67 @@
+"""What both Gradio pages share: turn a handler into an event function, and a top bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from storage.engine import explain
+from storage.enums import Role
+from storage.errors import FeedbackError
+
+# A queued event shows toasts; `private` keeps it out of the API page. Neither guards anything: the policies do.
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+QUEUED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
+
+
+def event(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(name, *values)` as a Gradio event function: the signed-in name first, people's errors as toasts."""
+
+    def call(request: gr.Request, *values: Any) -> Any:
+        try:
+            return function(request.username, *values)
+        except FeedbackError as error:
+            raise toast(str(error)) from error
+        except Exception as error:
+            line = explain(error)
+            if line is None:
+                raise
+            raise toast(line) from error
+
+    call.__name__ = getattr(function, "__name__", "call")
+    # Gradio finds the request argument by its annotation; a quoted one would be looked up in the wrong module.
+    call.__annotations__ = {"request": gr.Request}
+    return call
+
+
+def toast(message: str) -> gr.Error:
+    """A message for the person, without a traceback in the log."""
+    return gr.Error(sentence(message), print_exception=False, duration=10)
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital and a full stop."""
+    text = text.strip()
+    if not text:
+        return text
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?)" else ".")
+
+
+def account_links(name: str, role: Role, here: str) -> str:
+    """The right end of the top bar: the other page, the name, password and sign out."""
+    other = ""
+    if here == "operate":
+        other = '<a class="fb-link" href="/annotate/">Annotate</a>'
+    elif role is not Role.ANNOTATOR:
+        other = '<a class="fb-link" href="/operate/">Operate</a>'
+    return f"""{other}
+<details class="fb-menu"><summary title="Account"><span class="fb-avatar">{escape(name[:1].upper())}</span></summary>
+<div class="fb-menu-list"><p><strong>{escape(name)}</strong><br><span>{escape(role.value)}</span></p>
+<a href="/set-password">Change password</a>
+<form method="post" action="/logout"><button type="submit">Sign out</button></form></div></details>"""
+
+
+BRAND = '<a class="fb-brand" href="/"><img src="/static/icon.svg" alt="" width="26" height="26"><b>Feedback</b></a>'

@@ -1,0 +1,91 @@
+"""Every "may this user do that", in one file.
+
+A policy takes the user as stored now and raises `NotAllowed` with one line; handlers name one for every transaction
+they open (`feedback_app.handlers.context`), so no code path reaches the store without a decision made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from storage.enums import Role
+from storage.errors import NotAllowed
+from storage.models import User
+
+Policy = Callable[[User], None]
+
+OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
+EVERYONE = frozenset(Role)
+
+
+def _active(user: User, roles: frozenset[Role], what: str) -> None:
+    if user.disabled_at is not None:
+        raise NotAllowed("this account is disabled; ask an operator to enable it")
+    if user.role not in roles:
+        raise NotAllowed(f"only operators may {what}; ask one of them")
+
+
+def annotate(user: User) -> None:
+    """Be served items, save drafts, submit, skip and flag."""
+    _active(user, EVERYONE, "annotate")
+
+
+def use_account(user: User) -> None:
+    """Stay signed in and change one's own password."""
+    _active(user, EVERYONE, "use this account")
+
+
+def see_operations(user: User) -> None:
+    """Read runs, models, counts, users and settings of projects."""
+    _active(user, OPERATORS, "see this page")
+
+
+def train(user: User) -> None:
+    """Start and cancel runs."""
+    _active(user, OPERATORS, "start or cancel runs")
+
+
+def manage_models(user: User) -> None:
+    """Promote, roll back, retire and reject model versions."""
+    _active(user, OPERATORS, "change which model is in use")
+
+
+def import_data(user: User) -> None:
+    """Add prompts and feedback from files or by hand."""
+    _active(user, OPERATORS, "import data")
+
+
+def export_data(user: User) -> None:
+    """Download what was collected."""
+    _active(user, OPERATORS, "export data")
+
+
+def edit_project(user: User) -> None:
+    """Create projects and change guidelines, criteria, sampling and the training policy."""
+    _active(user, OPERATORS, "change a project")
+
+
+def manage_users(user: User) -> None:
+    """See the list of users and invite annotators."""
+    _active(user, OPERATORS, "manage users")
+
+
+def grant_role(user: User, role: Role) -> None:
+    """Invite somebody as `role`: operators bring in annotators, admins anyone."""
+    manage_users(user)
+    if role is not Role.ANNOTATOR and user.role is not Role.ADMIN:
+        raise NotAllowed(f"only an admin may invite an {role.value}; ask one of them")
+
+
+def change_user(user: User, target: User) -> None:
+    """Disable, enable or reset `target`: never oneself, and only admins reach operators and admins."""
+    manage_users(user)
+    if target.id == user.id:
+        raise NotAllowed("you cannot do that to your own account; ask another operator")
+    if target.role is not Role.ANNOTATOR and user.role is not Role.ADMIN:
+        raise NotAllowed(f"{target.name} is an {target.role.value}: only an admin may do that")
+
+
+def home_of(role: Role) -> str:
+    """The page a user of `role` lands on after signing in."""
+    return "/operate/" if role in OPERATORS else "/annotate/"

@@ -1,0 +1,191 @@
+"""The web application: sign-in, downloads, health, and the two Gradio pages behind one gate. Never imports torch."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import uvicorn
+from fastapi import FastAPI, Request
+from sqlalchemy import text
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from feedback_app import policies
+from feedback_app.handlers.context import Context
+from feedback_app.pages.downloads import download_routes
+from feedback_app.pages.plain import page
+from feedback_app.pages.sign_in import SignInRoutes
+from feedback_app.security import BodyLimit, Gate, Mount, SameOrigin, SecurityHeaders, auth_dependency
+from feedback_app.settings import Settings
+from storage.engine import make_engine, make_sessions, read_only, translate_errors
+from storage.errors import Conflict, FeedbackError, Invalid, NotAllowed, NotFound, StoreUnavailable
+from storage.schema import require_current
+
+STATIC = Path(__file__).parent / "static"
+KIB, MIB = 1024, 1024 * 1024
+# Seconds that open tabs get at shutdown before their streams are cut.
+GRACE = 2
+
+_STATUS = {NotFound: 404, NotAllowed: 403, Conflict: 409, Invalid: 422, StoreUnavailable: 503}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application for `settings`; raises `StoreUnavailable` when the schema is not this program's."""
+    require_current(settings.store_url)
+    engine = make_engine(settings.store_url)
+    ctx = Context(settings, make_sessions(engine))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        engine.dispose()
+
+    # /docs and /openapi.json would describe the application to anybody: off.
+    app = FastAPI(
+        title="Feedback",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        middleware=_middleware(ctx),
+    )
+    app.add_exception_handler(FeedbackError, _explain)
+    app.add_api_route("/healthz", _health(ctx), include_in_schema=False, response_model=None)
+    app.include_router(SignInRoutes(ctx).router)
+    app.include_router(download_routes(ctx))
+    app.mount("/static", StaticFiles(directory=STATIC))
+    return _mount_pages(app, ctx)
+
+
+def _middleware(ctx: Context) -> list[Middleware]:
+    # Outermost first. CORS with no allowed origin: without it Gradio reflects any origin, with credentials.
+    mounts = {
+        "/annotate": Mount(policies.EVERYONE),
+        "/operate": Mount(policies.OPERATORS, extra=("/gradio_api/upload", "/gradio_api/upload_progress")),
+    }
+    upload = ctx.settings.max_upload_mb * MIB + MIB
+    limits = {"/operate/gradio_api/upload": upload, "/login": 16 * KIB, "/set-password": 16 * KIB}
+    return [
+        Middleware(SecurityHeaders, scripted=("/annotate", "/operate")),
+        Middleware(CORSMiddleware, allow_origins=[]),
+        Middleware(SameOrigin, public_url=ctx.settings.public_url),
+        Middleware(BodyLimit, default=2 * MIB, limits=limits),
+        Middleware(Gate, sessions=ctx.sessions, mounts=mounts, denied=_denied),
+    ]
+
+
+def _mount_pages(app: FastAPI, ctx: Context) -> FastAPI:
+    uploads = ctx.settings.home / "tmp" / "uploads"
+    uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
+    uploads.chmod(0o700)
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    import gradio as gr  # after the variables above: it reads them at import
+
+    from feedback_app.pages import annotate, operate, theme
+
+    for path, build, roles, head in (
+        ("/annotate", annotate.build, policies.EVERYONE, theme.head("annotate")),
+        ("/operate", operate.build, policies.OPERATORS, theme.head("operate")),
+    ):
+        app = gr.mount_gradio_app(
+            app,
+            build(ctx),
+            path,
+            auth_dependency=auth_dependency(roles),
+            theme=theme.make_theme(),
+            css_paths=[STATIC / "tokens.css", STATIC / "pages.css", STATIC / f"{path[1:]}.css"],
+            head=head,
+            ssr_mode=False,
+            run_history=False,
+            show_error=False,
+            footer_links=[],
+            enable_monitoring=False,
+            mcp_server=False,
+            max_file_size=ctx.settings.max_upload_mb * MIB,
+        )
+    return app
+
+
+async def _denied(scope: Scope, receive: Receive, send: Send) -> None:
+    response = page(
+        "notice",
+        "Not for this account",
+        status=403,
+        lead="This page is for operators. If you need it, ask one of them.",
+        links=[("Go to your page", "/")],
+        sign_out=True,
+    )
+    await response(scope, receive, send)
+
+
+async def _explain(request: Request, error: Exception) -> Response:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+    if "text/html" in request.headers.get("accept", ""):
+        return page("notice", "That did not work", status=status, lead=str(error), links=[("Go on", "/")])
+    return JSONResponse({"error": str(error)}, status)
+
+
+def _health(ctx: Context) -> Callable[[], Any]:
+    def ask() -> None:
+        with translate_errors(), read_only(ctx.sessions) as session:
+            session.execute(text("SELECT 1"))
+
+    async def healthz() -> Response:
+        try:
+            await anyio.to_thread.run_sync(ask)
+        except FeedbackError as error:
+            logging.getLogger(__name__).warning("health check: %s", error)
+            return JSONResponse({"status": "unavailable"}, 503)
+        return JSONResponse({"status": "ok"})
+
+    return healthz
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A listening socket at the configured address; raises `Conflict` or `Invalid` in one line when that fails."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((settings.host, settings.port))
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(f"port {settings.port} is taken; stop what uses it or choose another with --port") from error
+        raise Invalid(f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); check --host") from error
+    sock.set_inheritable(True)
+    return sock
+
+
+def serve(settings: Settings, on_listening: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C; `on_listening` is called with the address before the first request.
+
+    Open tabs are cut after two seconds, so the process ends within three.
+    """
+    sock = listen(settings)
+    port = sock.getsockname()[1]
+    settings = settings.model_copy(update={"port": port})
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=30,
+    )
+    if on_listening:
+        on_listening(settings.url)
+    uvicorn.Server(config).run(sockets=[sock])
