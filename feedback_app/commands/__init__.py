@@ -1,0 +1,1 @@
+"""The commands of `feedback-app`, one file a group."""

@@ -1,0 +1,127 @@
+"""`feedback-app train`: queue a training run, and wait for it if asked."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feedback_app.commands.shared import JsonFlag, ProjectName, emit, open_store, say, table
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.models import ModelVersion, Run
+
+
+class TrainKind(StrEnum):
+    """What can be trained."""
+
+    REWARD = "reward"
+    DPO = "dpo"
+
+
+def train(
+    kind: Annotated[TrainKind, typer.Argument(help="reward: a model that scores; dpo: a better policy.")],
+    project: ProjectName,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the run, e.g. epochs=2; may be repeated."),
+    ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Stay until it has ended; when no worker takes it, do it here."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train on what a project has collected. A worker does it; --wait shows the progress and the result."""
+    from storage.audit import record
+    from storage.engine import read_only
+    from storage.enums import RunKind, RunStatus
+    from storage.projects import get_project
+    from storage.training import queue_training
+
+    values = parse_settings(settings or [])
+    with open_store() as store:
+        with store.sessions.begin() as session:
+            found = get_project(session, project)
+            base = store.settings.base_model
+            run = queue_training(
+                session, found, RunKind(kind), values, home=store.settings.home, default_base_model=base
+            )
+            record(session, None, "run.queue", f"run {run.id}", found, kind=kind.value, by="command line")
+        if wait:
+            from feedback_app.waiting import own_worker, wait_for_run
+
+            with own_worker(store.sessions, say, "train", store.settings.logs) as look_after:
+                run = wait_for_run(store.sessions, run.id, say, look_after)
+        with read_only(store.sessions) as session:
+            payload = run_payload(session, run, project)
+    lines = [run_table(payload)]
+    if not wait:
+        lines.append(f"queued; a worker takes it (feedback-app worker). Look: feedback-app runs show {run.id}")
+    if run.status in (RunStatus.FAILED, RunStatus.CANCELLED):
+        payload["error"] = run.error or f"the run was {run.status}"
+        say(f"error: run {run.id} {run.status}: {payload['error']}")
+    emit(payload, as_json, *lines)
+    if "error" in payload:
+        raise typer.Exit(1)
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`["epochs=2", "seed=1"]` as a dict; the values stay text, the run's config reads them."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        name = name.strip()
+        if not sign or not name:
+            raise typer.BadParameter(f"'{pair}' is not NAME=VALUE, for instance epochs=2", param_hint="'--set'")
+        if name in values:
+            raise typer.BadParameter(f"'{name}' is set twice", param_hint="'--set'")
+        values[name] = None if value.strip().lower() in ("", "none") else value.strip()
+    return values
+
+
+def run_payload(session: Session, run: Run, project: str) -> dict[str, Any]:
+    """A run as scripts read it: final metrics, and the model version that it made."""
+    version = version_of(session, run)
+    result = dict(run.result or {})
+    return {
+        "run": run.id,
+        "project": project,
+        "kind": run.kind,
+        "status": run.status,
+        "metrics": result.pop("metrics", result),
+        "model_version": version.name if version else None,
+        "step": run.step,
+        "total_steps": run.total_steps,
+    }
+
+
+def version_of(session: Session, run: Run) -> ModelVersion | None:
+    """The model version that the run made."""
+    from sqlalchemy import select
+
+    from storage.models import ModelVersion
+
+    return session.scalar(select(ModelVersion).where(ModelVersion.run_id == run.id))
+
+
+def run_table(payload: dict[str, Any]) -> Any:
+    """A run as people read it."""
+    rows = [(name, payload[name]) for name in ("run", "project", "kind", "status", "model_version")]
+    rows += list(flatten(payload["metrics"]).items())
+    return table(("", ""), rows)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested figures as `test.accuracy: 0.9`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,122 @@
+"""`feedback-app user`: people and their ways in."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from feedback_app.commands.shared import JsonFlag, Store, emit, open_store, table
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.enums import LinkPurpose
+    from storage.models import User
+
+app = typer.Typer(help="People: add, list, reset, disable.", no_args_is_help=True)
+UserName = Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")]
+
+
+def make_link(store: Store, session: Session, user: User, purpose: LinkPurpose) -> str:
+    """A one-time link as people click it."""
+    from storage.accounts import issue_link
+
+    token = issue_link(session, user, purpose, timedelta(hours=store.settings.link_hours))
+    return f"{store.settings.url}/login/link/{token}"
+
+
+@app.command()
+def add(
+    name: UserName,
+    role: Annotated[str, typer.Option("--role", help="annotator, operator or admin.")] = "annotator",
+    as_json: JsonFlag = False,
+) -> None:
+    """Add a person and print a one-time link with which they choose their password."""
+    from storage.accounts import create_user
+    from storage.audit import record
+    from storage.enums import LinkPurpose, Role
+
+    if role not in list(Role):
+        raise typer.BadParameter(f"'{role}' is none; choose from: {', '.join(Role)}", param_hint="'--role'")
+    with open_store() as store, store.sessions.begin() as session:
+        user = create_user(session, name, Role(role))
+        link = make_link(store, session, user, LinkPurpose.INVITE)
+        record(session, None, "user.add", user.name, role=role, by="command line")
+    _show_link({"user": name, "role": role}, link, store, as_json)
+
+
+@app.command()
+def passwd(
+    name: UserName,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Read the new password from standard input.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print a one-time link with which a person chooses a new password; or set one with --stdin."""
+    from storage.accounts import close_sessions_of, get_user, set_password_hash
+    from storage.audit import record
+    from storage.enums import LinkPurpose
+    from storage.errors import Conflict
+
+    with open_store() as store, store.sessions.begin() as session:
+        user = get_user(session, name)
+        if user.disabled_at is not None:
+            raise Conflict(f"'{name}' is disabled; let them in again first: feedback-app user enable {name}")
+        if stdin:
+            from feedback_app.security import hash_password
+
+            set_password_hash(session, user, hash_password(sys.stdin.readline().rstrip("\r\n")))
+            close_sessions_of(session, user)
+            link = None
+        else:
+            link = make_link(store, session, user, LinkPurpose.RESET)
+        record(session, None, "user.passwd", user.name, by="command line")
+    if link is None:
+        emit({"user": name, "changed": True}, as_json, f"the password of {name} is changed; they sign in again")
+    else:
+        _show_link({"user": name}, link, store, as_json)
+
+
+@app.command()
+def disable(name: UserName, as_json: JsonFlag = False) -> None:
+    """Bar a person at once: their sessions and links end; what they wrote stays."""
+    _switch(name, False, as_json)
+
+
+@app.command()
+def enable(name: UserName, as_json: JsonFlag = False) -> None:
+    """Let a disabled person in again."""
+    _switch(name, True, as_json)
+
+
+@app.command(name="list")
+def list_(as_json: JsonFlag = False) -> None:
+    """Everybody, with role and state."""
+    from storage.accounts import list_users
+    from storage.engine import read_only
+
+    with open_store() as store, read_only(store.sessions) as session:
+        rows = [
+            {"name": user.name, "role": user.role, "disabled": user.disabled_at is not None, "since": user.created_at}
+            for user in list_users(session)
+        ]
+    shown = [(row["name"], row["role"], "disabled" if row["disabled"] else "active", row["since"]) for row in rows]
+    emit({"users": rows}, as_json, table(("name", "role", "state", "since"), shown))
+
+
+def _switch(name: str, on: bool, as_json: bool) -> None:
+    from storage.accounts import disable_user, enable_user, get_user
+    from storage.audit import record
+
+    with open_store() as store, store.sessions.begin() as session:
+        user = get_user(session, name)
+        (enable_user if on else disable_user)(session, user)
+        record(session, None, "user.enable" if on else "user.disable", user.name, by="command line")
+    emit({"user": name, "disabled": not on}, as_json, f"{name} is {'active' if on else 'disabled'}")
+
+
+def _show_link(payload: dict[str, Any], link: str, store: Store, as_json: bool) -> None:
+    hours = store.settings.link_hours
+    emit(payload | {"link": link, "hours": hours}, as_json, f"one-time link, good for {hours:g} hours:", link)

@@ -1,0 +1,158 @@
+"""Simulated annotators for `feedback-app demo`: a hidden taste over what a reply is like, and people who have it.
+
+They see what a person sees: the prompt and the completions of a lease. What they think reaches the store through
+their annotations only; nothing downstream of the store can look the taste up.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from storage.enums import Outcome
+from storage.submissions import CritiqueInput, PreferenceInput, RatingInput, RefinementInput, Submission
+
+if TYPE_CHECKING:
+    from storage.items import Lease
+    from storage.models import Message
+    from trainer.starter.facets import Facets, Request
+
+# What most people would say of each value of a facet, in points; a seed scales every facet for one hidden taste.
+COMMON_SENSE: dict[str, dict[str, float]] = {
+    "greeting": {"right": 1.0, "missing": 0.0, "wrong": -1.5},
+    "apology": {"yes": 0.7, "no": 0.0},
+    "facts": {"right": 0.8, "missing": 0.0, "wrong": -1.5},
+    "action": {"concrete": 1.2, "vague": 0.0},
+    "tone": {"warm": 0.8, "neutral": 0.4, "curt": -0.4, "rude": -1.5},
+    "length": {"short": 0.1, "medium": 0.3, "rambling": -0.7},
+}
+UNREADABLE = -4.0  # what no facet can be read from is worse than the worst reply
+NOISE = 0.5  # of one look at one reply, standard deviation, in points
+TIE_WITHIN = 0.35
+NOT_FIT_TO_SEND = -1.2
+CRITIQUE_SHARE = 0.8  # of the worse replies
+REFINEMENT_SHARE = 0.3  # of those that are criticised
+
+
+class Taste:
+    """A hidden preference over facets, drawn from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        rng = random.Random(f"taste {seed}")
+        self._points = {
+            facet: {value: points * scale for value, points in values.items()}
+            for facet, values in COMMON_SENSE.items()
+            for scale in (rng.uniform(0.5, 1.5),)
+        }
+
+    def of(self, facets: Facets | None) -> float:
+        """How much a reply with these facets is worth, in points; `None` stands for an unreadable one."""
+        if facets is None:
+            return UNREADABLE
+        return sum(points[_word(facets, facet)] for facet, points in self._points.items())
+
+    def of_text(self, messages: Sequence[Message], text: str) -> float:
+        """How much a reply to this prompt is worth."""
+        return self.of(read(request_in(messages), text))
+
+    def wish(self, facets: Facets, facet: str) -> tuple[str, float]:
+        """The value that would be liked best of a facet, and how many points it would bring."""
+        points = self._points[facet]
+        best = max(points, key=lambda value: points[value])
+        return best, points[best] - points[_word(facets, facet)]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look at one reply."""
+
+    completion_id: int
+    facets: Facets | None
+    points: float
+
+
+class Annotator:
+    """A person with the taste, a steady hand (the rng) and noise in every look."""
+
+    def __init__(self, taste: Taste, rng: random.Random) -> None:
+        self._taste, self._rng = taste, rng
+
+    def judge(self, lease: Lease, quality_id: int) -> Submission:
+        """What this person says about an item: ratings, a comparison, a critique of the worse one, maybe a rewrite."""
+        request = request_in(lease.prompt_messages)
+        first, second = (self._look(request, *completion) for completion in lease.completions[:2])
+        worse = min(first, second, key=lambda reading: reading.points)
+        critiques, refinements = self._criticise(request, worse)
+        return Submission(
+            ratings=[RatingInput(r.completion_id, quality_id, _stars(r.points)) for r in (first, second)],
+            preference=_compare(first, second),
+            critiques=critiques,
+            refinements=refinements,
+            seconds_spent=round(self._rng.uniform(8, 60), 1),
+        )
+
+    def _look(self, request: Request, completion_id: int, text: str) -> Reading:
+        facets = read(request, text)
+        return Reading(completion_id, facets, self._taste.of(facets) + self._rng.gauss(0, NOISE))
+
+    def _criticise(self, request: Request, reading: Reading) -> tuple[list[CritiqueInput], list[RefinementInput]]:
+        """A critique of what costs the most points, and sometimes the reply as it should have been."""
+        from trainer.starter.facets import FACETS
+        from trainer.starter.grammar import write_critique, write_reply
+
+        if reading.facets is None or self._rng.random() > CRITIQUE_SHARE:
+            return [], []
+        facet = max(FACETS, key=lambda name: self._taste.wish(reading.facets, name)[1])  # type: ignore[arg-type]  # not None, checked above
+        best, gain = self._taste.wish(reading.facets, facet)
+        if gain <= 0:
+            return [], []
+        wanted = FACETS[facet](best)
+        critique = write_critique(self._rng, facet, reading.facets.value(facet), wanted, request)
+        said = [CritiqueInput(reading.completion_id, critique.full)]
+        if self._rng.random() > REFINEMENT_SHARE:
+            return said, []
+        better = write_reply(self._rng, request, reading.facets.but(wanted))
+        return said, [RefinementInput(reading.completion_id, better)]
+
+
+def request_in(messages: Sequence[Message]) -> Request:
+    """The request that a prompt makes; the demo's own prompts always parse."""
+    from trainer.starter.checker import request_of
+
+    request = request_of(messages[-1]["content"])
+    if request is None:
+        raise ValueError(f"not a prompt of the demo: {messages[-1]['content']!r}")
+    return request
+
+
+def read(request: Request, text: str) -> Facets | None:
+    """What a reply is like, or None."""
+    from trainer.starter.checker import read_reply
+
+    return read_reply(request, text)
+
+
+def _compare(first: Reading, second: Reading) -> PreferenceInput:
+    gap = first.points - second.points
+    if max(first.points, second.points) < NOT_FIT_TO_SEND:
+        outcome = Outcome.BOTH_BAD
+    elif abs(gap) < TIE_WITHIN:
+        outcome = Outcome.TIE
+    else:
+        outcome = Outcome.FIRST if gap > 0 else Outcome.SECOND
+    decided = outcome in (Outcome.FIRST, Outcome.SECOND)
+    strength = (1 if abs(gap) < 1 else 2 if abs(gap) < 2.5 else 3) if decided else None
+    return PreferenceInput(first.completion_id, second.completion_id, outcome, strength)
+
+
+def _stars(points: float) -> int:
+    """Points as 1 to 5."""
+    return max(1, min(5, round(2.5 + points * 0.7)))
+
+
+def _word(facets: Facets, facet: str) -> str:
+    value: Enum = facets.value(facet)
+    return str(value.value)
