@@ -26,11 +26,8 @@ class QueueCounts(NamedTuple):
 
 def queue_counts(session: Session, project: Project, *, now: datetime | None = None) -> QueueCounts:
     """How full the project's queue is; counts on indexes only."""
-    states = dict(
-        session.execute(select(Item.status, func.count()).where(Item.project_id == project.id).group_by(Item.status))
-        .tuples()
-        .all()
-    )
+    by_status = select(Item.status, func.count()).where(Item.project_id == project.id).group_by(Item.status)
+    states = dict(session.execute(by_status).all())
     unjudged = session.scalar(
         select(func.count())
         .select_from(Item)

@@ -72,7 +72,7 @@ def checked(session: Session, item: Item, submission: Submission) -> Submission:
         .join(ItemCompletion, ItemCompletion.completion_id == Completion.id)
         .where(ItemCompletion.item_id == item.id)
     )
-    texts = dict(members.tuples().all())
+    texts = dict(members.all())
     refinements = _checked_refinements(submission.refinements, texts)
     cleaned = Submission(
         ratings=_checked_ratings(session, item, submission.ratings, texts),
