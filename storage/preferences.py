@@ -15,7 +15,6 @@ Drafts, superseded and withdrawn annotations never count. Whatever makes no pair
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from storage.models import (
     Rating,
     Refinement,
 )
+from storage.windows import id_windows
 
 STRENGTH_WEIGHT = {None: 1.0, 1: 0.5, 2: 1.0, 3: 1.5}
 _PRECEDENCE = {PairSource.RATING_GAP: 0, PairSource.REFINEMENT: 1, PairSource.COMPARISON: 2}
@@ -110,11 +110,8 @@ def stream_pairs(
         .distinct()
         .order_by(Item.prompt_id)
     )
-    # Eight bytes a prompt; the windows below then need no cursor held open beside them.
-    prompt_ids = array("q", session.scalars(judged.execution_options(yield_per=10_000)))
-    for start in range(0, len(prompt_ids), _WINDOW):
-        window = prompt_ids[start : start + _WINDOW]
-        yield from _window_pairs(session, project, settings, counts, window[0], window[-1])
+    for low, high in id_windows(session, judged, _WINDOW):
+        yield from _window_pairs(session, project, settings, counts, low, high)
 
 
 def live_annotation() -> ColumnElement[bool]:

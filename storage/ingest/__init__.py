@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
@@ -41,10 +40,6 @@ class IngestReport:
     annotations: int = 0
     skipped: dict[str, int] = field(default_factory=dict)  # reason -> records
     skipped_lines: list[tuple[int, str]] = field(default_factory=list)  # the first bad ones: line or record, reason
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 def ingest_file(sessions: sessionmaker[Session], project_name: str, path: Path, format: str = "auto") -> IngestReport:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from storage.errors import Invalid, NotFound
 from storage.ingest.records import BadRow
+from storage.spreadsheets import unguarded
 
 MAX_LINE = 64 << 20  # bytes of one JSON line; a longer one is skipped instead of filling the memory
 _BATCH = 500
@@ -158,7 +159,7 @@ def _csv_row(number: int, row: dict[str | None, Any]) -> FileRow:
     cells = [*row, *(cell for cell in row.values() if cell is not None)]
     if any("\udc80" <= sign <= "\udcff" for cell in cells for sign in cell or ""):
         return FileRow(number, None, "not UTF-8")
-    return FileRow(number, {str(name): cell for name, cell in row.items()})
+    return FileRow(number, {str(name): cell and unguarded(cell) for name, cell in row.items()})
 
 
 def _parquet_rows(path: Path) -> Iterator[FileRow]:

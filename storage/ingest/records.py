@@ -136,9 +136,10 @@ def checked_prompt(messages: list[Message]) -> list[Message]:
 
 def decoded(value: Any) -> Any:
     """CSV has no lists: a cell that is a JSON array of messages is read as one; everything else stays as it is."""
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
+    if not isinstance(value, str) or not value.lstrip().startswith("[{"):
+        return value
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return parsed if all(isinstance(entry, dict) and "role" in entry for entry in parsed) else value

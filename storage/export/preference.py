@@ -1,0 +1,50 @@
+"""Preference pairs in TRL's conversational columns, for `DPOTrainer` and `RewardTrainer` as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy.orm import Session
+
+from storage.configs import SnapshotSettings
+from storage.export.rows import IDS, MESSAGES, Table, assistant, messages
+from storage.models import Project
+from storage.preferences import stream_pairs
+
+SCHEMA = pa.schema(
+    [
+        ("prompt", MESSAGES),
+        ("chosen", MESSAGES),
+        ("rejected", MESSAGES),
+        ("split", pa.string()),
+        ("source", pa.string()),
+        ("weight", pa.float64()),
+        ("prompt_id", pa.int64()),
+        ("chosen_id", pa.int64()),
+        ("rejected_id", pa.int64()),
+        ("annotation_ids", IDS),
+    ]
+)
+
+
+def table(session: Session, project: Project) -> Table:
+    """The pairs that a snapshot with the default settings would hold."""
+    return Table(SCHEMA, _rows(session, project))
+
+
+def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
+    for pair in stream_pairs(session, project, SnapshotSettings()):
+        yield {
+            "prompt": messages(pair.messages),
+            "chosen": assistant(pair.chosen),
+            "rejected": assistant(pair.rejected),
+            "split": pair.split.value,
+            "source": pair.source.value,
+            "weight": pair.weight,
+            "prompt_id": pair.prompt_id,
+            "chosen_id": pair.chosen_id,
+            "rejected_id": pair.rejected_id,
+            "annotation_ids": list(pair.annotation_ids),
+        }
