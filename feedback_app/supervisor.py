@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
@@ -124,15 +124,17 @@ def spawn(arguments: list[str], log: Path, environment: Mapping[str, str]) -> su
 
 
 def end(process: subprocess.Popen[bytes], grace: float = GRACE_SECONDS) -> bool:
-    """Ask a process to end, wait, then kill it; False when it had to be killed."""
+    """Ask a process to end, wait, then kill it; False when it had to be killed. Its own children end with it."""
     process.terminate()
     try:
         process.wait(grace)
+        by_itself = True
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return False
-    return True
+        by_itself = False
+    with suppress(ProcessLookupError, PermissionError):  # the usual case: nobody is left
+        os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own, see `spawn`
+    process.wait()
+    return by_itself
 
 
 def last_line(log: Path) -> str:
@@ -150,7 +152,7 @@ def stop_with_stdin() -> None:
     """End this process as if asked to (SIGTERM) once stdin closes: then the parent is gone."""
 
     def wait_for_the_end() -> None:
-        while sys.stdin.buffer.read(1024):
+        while os.read(0, 1024):  # not sys.stdin: its lock would be held when the interpreter ends
             pass
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_SECONDS)

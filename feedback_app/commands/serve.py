@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from feedback_app.commands.shared import JsonFlag, emit, prepare_home, prepare_schema, say, table
+from feedback_app.commands.shared import JsonFlag, emit, prepare_home, prepare_schema, say
 
 if TYPE_CHECKING:
     from threading import Event
 
     from feedback_app.settings import Settings
     from feedback_app.supervisor import Supervisor
-    from storage.enums import RunKind
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on. [FEEDBACK_HOST]", show_default=False)]
 Port = Annotated[
@@ -23,7 +22,6 @@ Port = Annotated[
     typer.Option("--port", min=0, max=65535, help="Port; 0 picks a free one. [FEEDBACK_PORT]", show_default=False),
 ]
 StopWithStdin = Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)]
-KINDS = ("generate", "train")
 DEMO_PEOPLE = ("operator", "annotator")
 
 
@@ -58,12 +56,10 @@ def web(
 ) -> None:
     """Serve the web pages only; workers are started elsewhere."""
     from feedback_app.settings import load_settings
-    from feedback_app.supervisor import free_port
     from feedback_app.supervisor import stop_with_stdin as watch_stdin
     from storage.engine import translate_errors
 
     settings = load_settings(host=host, port=port)
-    settings = load_settings(host=host, port=free_port(settings.host, settings.port))
     _log_to_stderr(settings)
     with translate_errors():
         prepare_home(settings)
@@ -72,8 +68,7 @@ def web(
         watch_stdin()
     from feedback_app.server import serve
 
-    emit({"url": settings.url}, as_json, f"web pages on {settings.url}")
-    serve(settings)
+    serve(settings, lambda url: emit({"url": url}, as_json, f"web pages on {url}"))
 
 
 def worker(
@@ -85,8 +80,13 @@ def worker(
     from feedback_app.settings import load_settings
     from feedback_app.supervisor import stop_with_stdin as watch_stdin
     from storage.engine import translate_errors
+    from storage.errors import Invalid
+    from trainer.worker import WorkerSettings, kinds_of, run_worker
 
-    wanted = parse_kinds(kinds)
+    try:
+        wanted = kinds_of(name.strip() for name in kinds.split(","))
+    except Invalid as error:
+        raise typer.BadParameter(str(error), param_hint="'--kinds'") from error
     settings = load_settings()
     _log_to_stderr(settings)
     with translate_errors():
@@ -94,8 +94,6 @@ def worker(
         prepare_schema(settings)
     if stop_with_stdin:
         watch_stdin()
-    from trainer.worker import WorkerSettings, run_worker
-
     emit({"kinds": sorted(wanted)}, as_json, f"worker for {', '.join(sorted(wanted))} runs; Ctrl-C stops it")
     run_worker(
         WorkerSettings(
@@ -107,17 +105,6 @@ def worker(
             device=settings.device,
         )
     )
-
-
-def parse_kinds(text: str) -> frozenset[RunKind]:
-    """`generate`, `train` or both, as run kinds."""
-    from storage.enums import RunKind
-
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in KINDS]
-    if unknown or not names:
-        raise typer.BadParameter(f"'{text}': choose from {', '.join(KINDS)}", param_hint="'--kinds'")
-    return frozenset(kind for kind in RunKind if ("train" if kind.trains else "generate") in names)
 
 
 def _prepare(settings: Settings, demo: bool) -> dict[str, str]:
@@ -162,8 +149,10 @@ def _wait_for_web(settings: Settings, processes: Supervisor, asked: Event) -> bo
 def _greet(settings: Settings, links: dict[str, str], as_json: bool) -> None:
     lines: list[Any] = ["", f"The feedback app runs on {settings.url}", ""]
     if links:
+        lines += ["One-time login links:"]
+        lines += [f"  {name:<10} {link}" for name, link in links.items()]
         lines += [
-            table(("one-time login link for", ""), list(links.items())),
+            "",
             f"Each link works once, within {settings.link_hours:g} hours. New ones: feedback-app user passwd NAME",
         ]
     else:
@@ -176,3 +165,5 @@ def _log_to_stderr(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
+    for chatty in ("alembic", "apscheduler", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
