@@ -77,8 +77,8 @@ def _autocast(dtype: str, device: str, model: Any) -> bool:
     if dtype != "auto":
         return dtype == "bfloat16"
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    return device == "cpu" and model.num_parameters() >= AUTOCAST_PARAMETERS
+        return bool(torch.cuda.is_bf16_supported())
+    return device == "cpu" and int(model.num_parameters()) >= AUTOCAST_PARAMETERS
 
 
 def adapter_config(config: TrainingSettings, task: str) -> LoraConfig:

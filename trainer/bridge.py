@@ -1,0 +1,178 @@
+"""Between the store and a run folder: lay out the folder before a run, enter what came out of it afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+from storage.artifacts import atomic_write, folder_sha256, publish_folder
+from storage.configs import GenerateConfig, SamplingSettings, parse
+from storage.enums import CompletionOrigin, ItemKind, ModelKind, RunKind
+from storage.errors import ModelUnusable, NotEnoughData
+from storage.items import add_item, mark_stale, prompts_to_generate
+from storage.models import Completion, ModelVersion, Project, Prompt, Run
+from storage.prompts import add_completion
+from storage.registry import base_version, champion, list_versions, newest_candidate, next_number, register_version
+from storage.runs import add_log
+from storage.snapshots import snapshot_paths, verify_snapshot
+from trainer.folder import Job, RunFolder
+
+
+class Place(NamedTuple):
+    """Where things are for this worker."""
+
+    home: Path
+    default_base_model: str
+    device: str
+
+
+def lay_out(session: Session, run: Run, place: Place) -> RunFolder:
+    """Make the run's folder ready; one that an earlier attempt left behind keeps its checkpoints and events."""
+    folder = RunFolder(place.home / "runs" / str(run.id))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.cancel_file.unlink(missing_ok=True)
+    config = dict(run.config)
+    if config.get("device", "auto") == "auto":
+        config["device"] = place.device
+    if run.kind is RunKind.GENERATE:
+        folder.write_job(_generate_job(session, run, config, folder, place))
+    else:
+        folder.write_job(_training_job(session, run, config, folder, place))
+    return folder
+
+
+def _training_job(session: Session, run: Run, config: dict[str, Any], folder: RunFolder, place: Place) -> Job:
+    if run.snapshot is None:
+        raise NotEnoughData(f"run {run.id} has no snapshot; queue the training again")
+    verify_snapshot(run.snapshot, place.home)
+    for split, path in snapshot_paths(run.snapshot, place.home).items():
+        _link(path, folder.split(split))
+    parent = session.get(ModelVersion, run.parent_version_id) if run.parent_version_id else None
+    return Job(
+        recipe=run.kind,
+        run_id=run.id,
+        project=run.project.name,
+        config=config,
+        base_model=run.project.base_model or place.default_base_model,
+        parent_version=parent.name if parent else None,
+        snapshot_hash=run.snapshot.content_hash,
+        seed=run.seed,
+    )
+
+
+def _link(source: Path, destination: Path) -> None:
+    destination.unlink(missing_ok=True)
+    try:
+        os.link(source, destination)
+    except OSError:  # another file system
+        shutil.copyfile(source, destination)
+
+
+def _generate_job(session: Session, run: Run, config: dict[str, Any], folder: RunFolder, place: Place) -> Job:
+    """Prompts and versions are chosen when the run starts: a champion promoted since it was queued writes it."""
+    settings = parse(GenerateConfig, run.config)
+    first = champion(session, run.project) or base_version(session, run.project, place.default_base_model)
+    second = _challenger(session, run.project, first) if settings.candidate_share > 0 else None
+    prompts = prompts_to_generate(session, run.project, settings.prompts)
+    if not prompts:
+        raise NotEnoughData("every prompt has an open item already; add prompts, or judge the open items")
+    rng = random.Random(f"{run.id}:{run.seed}")
+    rows = []
+    for prompt in prompts:
+        versions = [first.name] * settings.completions_per_prompt
+        if second is not None and rng.random() < settings.candidate_share:
+            versions[-1] = second.name
+        rows.append({"prompt_id": prompt.id, "messages": prompt.messages, "versions": versions})
+    writers = [first] if second is None else [first, second]
+    atomic_write(folder.requests, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    return Job(
+        recipe=run.kind,
+        run_id=run.id,
+        project=run.project.name,
+        config=config,
+        base_model=first.base_model,
+        # Runs with one seed must not write the same completions again for the same prompt.
+        seed=run.seed + 7919 * run.id,
+        adapters={version.name: _adapter(version, place.home) for version in writers},
+        sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
+    )
+
+
+def _challenger(session: Session, project: Project, first: ModelVersion) -> ModelVersion | None:
+    """The newest candidate, when it is newer than the champion and can share its base model in memory."""
+    found = newest_candidate(session, project, ModelKind.POLICY)
+    if found is None or found.number < first.number or found.folder is None or found.base_model != first.base_model:
+        return None
+    return found
+
+
+def _adapter(version: ModelVersion, home: Path) -> str | None:
+    """The adapter's folder, with the very bytes that were registered."""
+    if version.folder is None:
+        return None
+    folder = home / version.folder
+    if not folder.is_dir() or folder_sha256(folder) != version.sha256:
+        what = "has been changed or damaged" if folder.is_dir() else "is missing"
+        raise ModelUnusable(
+            f"adapter of {version.name} {what} ({folder}); restore it from a backup, or roll back to another version"
+        )
+    return str(folder)
+
+
+# --- afterwards ---
+
+
+def publish_adapter(session: Session, run: Run, folder: RunFolder, place: Place, result: dict[str, Any]) -> None:
+    """Copy the adapter to its place and register it as a candidate."""
+    kind = ModelKind.REWARD if run.kind is RunKind.REWARD else ModelKind.POLICY
+    name = f"{kind.value}-v{next_number(session, run.project, kind)}"
+    relative = f"artifacts/versions/{run.project_id}/{name}"
+    destination = place.home / relative
+    if destination.exists() and folder_sha256(destination) != folder_sha256(folder.out):
+        # No version of this number is registered: what lies there is from a worker that died before its commit.
+        shutil.rmtree(destination)
+    digest = publish_folder(folder.out, destination)
+    metrics = {name: value for name, value in result.items() if not isinstance(value, dict)}
+    version = register_version(session, run, kind, relative, digest, metrics, folder.job().base_model)
+    add_log(session, run.id, [f"registered {version.name}"])
+
+
+def enter_completions(session: Session, run: Run, folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
+    """Store the completions and put each prompt's up for judgement; returns the result with the number of items."""
+    job = folder.job()
+    versions = {version.name: version for version in list_versions(session, run.project)}
+    by_prompt: dict[int, list[Completion]] = {}
+    with (folder.out / "completions.jsonl").open(encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            prompt = session.get_one(Prompt, row["prompt_id"])
+            added = add_completion(
+                session,
+                prompt,
+                row["text"],
+                CompletionOrigin.MODEL,
+                model_version_id=versions[row["version"]].id,
+                run_id=run.id,
+                sampling=job.sampling,
+                seed=row["seed"],
+                token_count=row["token_count"],
+                mean_logprob=row["mean_logprob"],
+                latency_ms=row["latency_ms"],
+            )
+            by_prompt.setdefault(prompt.id, []).append(added.row)
+    wanted = parse(GenerateConfig, run.config).completions_per_prompt
+    kind = ItemKind.SINGLE if wanted == 1 else ItemKind.PAIR
+    items = 0
+    for prompt_id, completions in by_prompt.items():
+        distinct = list({completion.id: completion for completion in completions}.values())
+        if len(distinct) >= min(2, wanted):
+            items += add_item(session, session.get_one(Prompt, prompt_id), distinct, kind).created
+    current = champion(session, run.project)
+    if current is not None and current.name not in job.adapters:
+        mark_stale(session, run.project, [current.id])  # promoted while this run was writing
+    return result | {"items": items}

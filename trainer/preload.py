@@ -1,0 +1,19 @@
+"""Imported once by the forkserver, so that each run's process starts with everything heavy in memory.
+
+Nothing here may compute with torch or touch a GPU: threads and CUDA contexts do not survive the fork.
+"""
+
+import datasets.arrow_writer
+import peft.tuners.lora
+import torch
+import transformers
+import trl
+
+# `transformers` imports a model's module on first use; the starter's is wanted by nearly every run.
+from transformers.models.llama import modeling_llama
+
+import trainer.recipes.dpo
+import trainer.recipes.generate
+import trainer.recipes.reward
+
+__all__ = ["datasets", "modeling_llama", "peft", "torch", "trainer", "transformers", "trl"]

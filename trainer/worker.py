@@ -1,0 +1,353 @@
+"""The worker: claims queued runs, executes each in a process of its own, and carries what happens into SQL.
+
+One loop, no threads: each group of run kinds has a lane that is idle or watches one process. A worker that loses the
+database keeps its processes running and tries again; one that is told to stop gives its runs back to the queue; one
+that dies takes its processes with it, and whichever worker comes next resumes from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import exists, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+
+from storage.engine import explain, make_engine, make_sessions, read_only
+from storage.enums import RunKind, RunStatus
+from storage.errors import FeedbackError, Invalid
+from storage.models import Run
+from storage.runs import add_log, claim_run, finish_run, get_run, release_run, requeue_lost
+from trainer.bridge import Place, enter_completions, lay_out, publish_adapter
+from trainer.carry import Batch, EventTail, carry
+from trainer.filling import fill_queues
+from trainer.folder import RunFolder
+from trainer.launch import NICE, Child, warm_up
+from trainer.run import CANCELLED
+from trainer.schedule import start_schedule
+
+log = logging.getLogger(__name__)
+
+GROUPS: dict[str, frozenset[RunKind]] = {
+    "generate": frozenset({RunKind.GENERATE}),
+    "train": frozenset({RunKind.REWARD, RunKind.DPO}),
+}
+BEAT_SECONDS = 1.0
+LOST_AFTER = timedelta(seconds=30)
+LOOK_AFTER_LOST_SECONDS = 10.0
+FILL_SECONDS = 2.0
+GRACE_SECONDS = 20.0  # from CANCEL to a kill: a long evaluation batch may be under way
+TICK_SECONDS = 0.1
+
+
+def kinds_of(groups: Iterable[str]) -> frozenset[RunKind]:
+    """The run kinds of group names (`generate`, `train`) or single kinds; raises `Invalid` for an unknown one."""
+    kinds: set[RunKind] = set()
+    for name in groups:
+        if name in GROUPS:
+            kinds |= GROUPS[name]
+        elif name in RunKind.__members__.values():
+            kinds.add(RunKind(name))
+        else:
+            raise Invalid(f"unknown kind of run '{name}'; choose from: {', '.join([*GROUPS, *RunKind])}")
+    return frozenset(kinds)
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker needs to know."""
+
+    database_url: str
+    home: Path
+    default_base_model: str = "starter"
+    kinds: frozenset[RunKind] = frozenset(RunKind)
+    poll_seconds: float = 1.0
+    device: str = "auto"
+    lost_after: timedelta = LOST_AFTER  # a run whose worker was silent for so long is given to another
+    name: str = field(default_factory=_worker_name)
+
+
+def run_worker(settings: WorkerSettings, stop: threading.Event | None = None) -> None:
+    """Work until SIGTERM, SIGINT or `stop`; runs under way go back to the queue and resume elsewhere.
+
+    Signals are handled when this runs in the main thread; elsewhere `stop` is the way to end it.
+    """
+    ending = stop or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ending.set())
+    warm_up()
+    engine = make_engine(settings.database_url)
+    sessions = make_sessions(engine)
+    schedule = None
+    if settings.kinds & GROUPS["train"]:
+        schedule = start_schedule(sessions, settings.home, settings.default_base_model)
+    worker = Worker(settings, sessions)
+    log.info("worker %s ready for %s", settings.name, ", ".join(sorted(settings.kinds)))
+    try:
+        while not ending.is_set():
+            worker.tick()
+            ending.wait(TICK_SECONDS)
+    finally:
+        worker.close()
+        if schedule is not None:
+            schedule.shutdown(wait=False)
+        engine.dispose()
+
+
+class Worker:
+    """The loop's state: one lane a group, and clocks."""
+
+    def __init__(self, settings: WorkerSettings, sessions: sessionmaker[Session]) -> None:
+        self._settings = settings
+        self._sessions = sessions
+        self._lanes = [
+            Lane(settings, sessions, settings.kinds & group) for group in GROUPS.values() if settings.kinds & group
+        ]
+        self._look_after_lost = _Every(LOOK_AFTER_LOST_SECONDS)
+        self._fill = _Every(FILL_SECONDS)
+
+    def tick(self) -> None:
+        """One look at everything; a database that cannot be reached is tried again later."""
+        for lane in self._lanes:
+            _patiently(lane.tick)
+        if self._look_after_lost.now():
+            _patiently(self._requeue_lost)
+        if RunKind.GENERATE in self._settings.kinds and self._fill.now():
+            _patiently(lambda: fill_queues(self._sessions, self._settings.default_base_model))
+
+    def close(self) -> None:
+        """Stop the processes and give their runs back."""
+        for lane in self._lanes:
+            _patiently(lane.give_back)
+
+    def _requeue_lost(self) -> None:
+        with self._sessions.begin() as session:
+            for run_id in requeue_lost(session, self._settings.lost_after):
+                log.warning("run %s lost its worker and is queued again", run_id)
+
+
+class _Every:
+    """True at most once in so many seconds, at once the first time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+
+    def now(self) -> bool:
+        moment = time.monotonic()
+        if moment < self._next:
+            return False
+        self._next = moment + self._seconds
+        return True
+
+
+def _patiently(work: Callable[[], object]) -> None:
+    """A lost connection, a lock held too long: said in one line and tried again at the next tick."""
+    try:
+        work()
+    except (DBAPIError, OSError) as error:
+        reason = explain(error)
+        if reason is None:
+            log.exception("unexpected; trying again")
+        else:
+            log.warning("%s; trying again", reason)
+        time.sleep(1)
+
+
+@dataclass
+class _Live:
+    """A run under way."""
+
+    run_id: int
+    kind: RunKind
+    folder: RunFolder
+    child: Child
+    tail: EventTail
+    cancelled_at: float | None = None
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class Lane:
+    """Idle, or watching the process of one run."""
+
+    def __init__(self, settings: WorkerSettings, sessions: sessionmaker[Session], kinds: frozenset[RunKind]) -> None:
+        self._settings = settings
+        self._sessions = sessions
+        self._kinds = kinds
+        self._place = Place(settings.home, settings.default_base_model, settings.device)
+        self._live: _Live | None = None
+        self._poll = _Every(settings.poll_seconds)
+        self._beat = _Every(BEAT_SECONDS)
+
+    def tick(self) -> None:
+        """Claim when idle; carry events, beat, cancel and end when not."""
+        if self._live is None:
+            if self._poll.now():
+                self._claim()
+        elif self._live.child.exit_code is not None:
+            self._end(self._live)
+        elif self._beat.now():
+            self._watch(self._live)
+
+    def give_back(self) -> None:
+        """The worker stops: end the process, keep what it said, and let another worker resume the run."""
+        live, self._live = self._live, None
+        if live is None:
+            return
+        live.child.kill()
+        self._carry(live)
+        with self._sessions.begin() as session:
+            if release_run(session, live.run_id, self._settings.name):
+                add_log(session, live.run_id, ["its worker stopped; the run is queued again and will resume"])
+
+    # --- claiming ---
+
+    def _claim(self) -> None:
+        with read_only(self._sessions) as session:  # the write lock is taken only when there is something to take
+            waiting = exists().where(Run.status == RunStatus.QUEUED, Run.kind.in_(list(self._kinds)))
+            if not session.scalar(select(waiting)):
+                return
+        with self._sessions.begin() as session:
+            claimed = claim_run(session, self._settings.name, self._kinds)
+            if claimed is None:
+                return
+            run_id, kind = claimed.id, claimed.kind
+        try:
+            with self._sessions.begin() as session:
+                folder = lay_out(session, get_run(session, run_id), self._place)
+        except DBAPIError:
+            raise  # the store is away: the run is found to be lost and queued again
+        except Exception as error:  # whatever it is, it must not end the worker
+            self._fail(run_id, _reason(error))
+            return
+        tail = EventTail(folder)
+        self._carry_over(run_id, tail)
+        self._live = _Live(run_id, kind, folder, Child(folder, nice=NICE if kind.trains else 0), tail)
+        log.info("run %s (%s) started", run_id, kind)
+
+    def _carry_over(self, run_id: int, tail: EventTail) -> None:
+        """What an earlier attempt said and nobody carried; how it ended no longer counts."""
+        batch = tail.read()
+        with self._sessions.begin() as session:
+            carry(session, run_id, self._settings.name, batch)
+        tail.done(batch)
+
+    def _fail(self, run_id: int, reason: str) -> None:
+        log.warning("run %s failed: %s", run_id, reason)
+        with self._sessions.begin() as session:
+            add_log(session, run_id, [reason])
+            finish_run(session, run_id, self._settings.name, RunStatus.FAILED, error=reason)
+
+    # --- watching ---
+
+    def _watch(self, live: _Live) -> None:
+        beat = self._carry(live)
+        if beat.lost:
+            log.warning("run %s is another worker's by now; dropped here", live.run_id)
+            live.child.kill()
+            self._live = None
+        elif beat.cancel:
+            self._cancel(live)
+
+    def _carry(self, live: _Live) -> Any:
+        batch: Batch = live.tail.read()
+        with self._sessions.begin() as session:
+            beat = carry(session, live.run_id, self._settings.name, batch)
+        live.tail.done(batch)
+        live.result = batch.result or live.result
+        live.error = batch.error or live.error
+        return beat
+
+    def _cancel(self, live: _Live) -> None:
+        if live.cancelled_at is None:
+            live.cancelled_at = time.monotonic()
+            live.folder.cancel_file.touch()
+        elif time.monotonic() - live.cancelled_at > GRACE_SECONDS:
+            live.child.kill()
+
+    # --- ending ---
+
+    def _end(self, live: _Live) -> None:
+        beat = self._carry(live)
+        if beat.lost:
+            self._live = None
+            return
+        code = live.child.exit_code
+        if live.result is not None:
+            status, error = self._enter(live, live.result)
+        elif code == CANCELLED or beat.cancel:
+            status, error = RunStatus.CANCELLED, "cancelled"
+        else:
+            status, error = RunStatus.FAILED, live.error or live.child.failure() or "it ended without a result"
+        if status is not RunStatus.SUCCEEDED:
+            with self._sessions.begin() as session:
+                add_log(session, live.run_id, [error or status.value])
+                finish_run(
+                    session,
+                    live.run_id,
+                    self._settings.name,
+                    status,
+                    error=error,
+                    environment=_environment(live.folder),
+                )
+        log.info("run %s %s%s", live.run_id, status, f": {error}" if error else "")
+        self._live = None
+
+    def _enter(self, live: _Live, result: dict[str, Any]) -> tuple[RunStatus, str | None]:
+        """Enter what the run made, and its end, in one transaction."""
+        try:
+            with self._sessions.begin() as session:
+                run = get_run(session, live.run_id)
+                if live.kind is RunKind.GENERATE:
+                    result = enter_completions(session, run, live.folder, result)
+                else:
+                    publish_adapter(session, run, live.folder, self._place, result)
+                finish_run(
+                    session,
+                    live.run_id,
+                    self._settings.name,
+                    RunStatus.SUCCEEDED,
+                    result=result,
+                    environment=_environment(live.folder),
+                )
+        except DBAPIError:
+            raise  # tried again at the next tick
+        except Exception as error:  # whatever it is, it must not end the worker
+            return RunStatus.FAILED, _reason(error)
+        return RunStatus.SUCCEEDED, None
+
+
+def _reason(error: Exception) -> str:
+    """One line for people; what nobody foresaw leaves its traceback in the worker's log."""
+    if isinstance(error, FeedbackError):
+        return str(error)
+    known = explain(error)
+    if known is None:
+        log.error("unexpected", exc_info=error)
+    return known or f"{type(error).__name__}: {error}; the worker's log has the traceback"
+
+
+def _environment(folder: RunFolder) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(folder.environment.read_text())
+    except (OSError, ValueError):
+        return None
+    return record
