@@ -60,10 +60,12 @@ def prompts_to_generate(session: Session, project: Project, limit: int) -> list[
     taken = exists().where(Item.prompt_id == Prompt.id, Item.status.in_((ItemStatus.OPEN, ItemStatus.FLAGGED)))
     judged = select(func.coalesce(func.sum(Item.judged), 0)).where(Item.prompt_id == Prompt.id).scalar_subquery()
     items = select(func.count()).select_from(Item).where(Item.prompt_id == Prompt.id).scalar_subquery()
-    query = (
-        select(Prompt).where(Prompt.project_id == project.id, ~taken).order_by(judged, items, Prompt.id).limit(limit)
-    )
-    return list(session.scalars(query))
+    # Ids first: the sort then carries no messages.
+    wanted = session.scalars(
+        select(Prompt.id).where(Prompt.project_id == project.id, ~taken).order_by(judged, items, Prompt.id).limit(limit)
+    ).all()
+    rows = {row.id: row for row in session.scalars(select(Prompt).where(Prompt.id.in_(wanted)))}
+    return [rows[prompt_id] for prompt_id in wanted]
 
 
 def mark_stale(

@@ -289,6 +289,7 @@ def _create_queue() -> None:
         sa.UniqueConstraint("prompt_id", "fingerprint", name="uq_items_prompt_id_fingerprint"),
     )
     op.create_index("ix_items_judged", "items", ["project_id", "status", "judged"])
+    op.create_index("ix_items_prompt", "items", ["prompt_id", "status", "judged"])
     op.create_index("ix_items_queue", "items", ["project_id", "status", "id"])
     op.create_table(
         "item_completions",

@@ -89,6 +89,7 @@ class Item(Base):
         UniqueConstraint("prompt_id", "fingerprint"),
         Index("ix_items_queue", "project_id", "status", "id"),
         Index("ix_items_judged", "project_id", "status", "judged"),
+        Index("ix_items_prompt", "prompt_id", "status", "judged"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
