@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from storage.errors import Invalid
@@ -84,7 +84,10 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """The database address in use."""
-        return self.database_url or f"sqlite:///{self.home / 'feedback.db'}"
+        if self.database_url:
+            return self.database_url
+        # Built, not concatenated: a folder's name may hold ? or %.
+        return URL.create("sqlite", database=str(self.home / "feedback.db")).render_as_string(hide_password=False)
 
     @property
     def logs(self) -> Path:

@@ -1,0 +1,109 @@
+"""`feedback-app train`, `runs` and `models`, without a worker: what is queued, shown, promoted, refused."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from storage.enums import RunStatus
+from storage.runs import finish_run
+from tests import factories
+from tests.cli.conftest import Cli, write_pairs
+
+
+def test_train_queues_a_run_with_a_complete_config(cli: Cli, pairs: Path) -> None:
+    cli("import", pairs, "--project", "care")
+    queued = cli("train", "dpo", "--project", "care", "--set", "max_steps=3", "--set", "beta=0.5", "--json")
+    assert queued.code == 0
+    run = queued.json["run"]
+    assert (queued.json["status"], queued.json["model_version"]) == ("queued", None)
+    shown = cli("runs", "show", run, "--json").json
+    assert (shown["config"]["max_steps"], shown["config"]["beta"], len(shown["snapshot"])) == (3, 0.5, 64)
+    assert shown["config"]["learning_rate"] is not None
+    assert [row["run"] for row in cli("runs", "list", "--json").json["runs"]] == [run]
+    assert "feedback-app worker" in cli("train", "reward", "--project", "care").out
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [("epochz=2", "unknown setting 'epochz'"), ("epochs=many", "'epochs'"), ("learning_rate=-1", "'learning_rate'")],
+)
+def test_a_wrong_setting_queues_nothing(cli: Cli, pairs: Path, setting: str, says: str) -> None:
+    cli("import", pairs, "--project", "care")
+    refused = cli("train", "dpo", "--project", "care", "--set", setting)
+    assert refused.code == 1
+    assert says in refused.error
+    assert cli("runs", "list", "--json").json == {"runs": []}
+
+
+def test_too_little_data_names_the_missing_number(cli: Cli, tmp_path: Path) -> None:
+    cli("import", write_pairs(tmp_path / "few.jsonl", 3), "--project", "care")
+    refused = cli("train", "dpo", "--project", "care", "--json")
+    assert refused.code == 1
+    assert "more train pairs" in refused.json["error"]
+    assert cli("runs", "list", "--json").json == {"runs": []}
+
+
+def test_an_unknown_project_is_named_beside_the_known_ones(cli: Cli, pairs: Path) -> None:
+    cli("import", pairs, "--project", "care")
+    for command in (["train", "dpo"], ["models", "list"], ["runs", "list"]):
+        refused = cli(*command, "--project", "cure")
+        assert refused.code == 1
+        assert "no project 'cure'; projects: care" in refused.error
+
+
+def test_a_queued_run_is_cancelled_at_once_and_only_once(cli: Cli, pairs: Path) -> None:
+    cli("import", pairs, "--project", "care")
+    run = cli("train", "reward", "--project", "care", "--json").json["run"]
+    assert cli("runs", "cancel", run, "--json").json == {"run": run, "status": "cancelled"}
+    again = cli("runs", "cancel", run)
+    assert (again.code, "ended" in again.error) == (1, True)
+
+
+def test_the_log_and_the_reason_of_a_failed_run_can_be_read(cli: Cli, store: sessionmaker[Session]) -> None:
+    from storage.run_events import add_log
+
+    with store.begin() as session:
+        run = factories.make_run(session, factories.make_project(session, "care"), worker="w")
+        add_log(session, run.id, ["one", "two [bold]"])
+        finish_run(session, run.id, "w", RunStatus.FAILED, error="loss became NaN at step 3; lower the learning rate")
+    assert cli("runs", "log", run.id).out.splitlines() == ["one", "two [bold]"]
+    assert cli("runs", "log", run.id, "--after", 1, "--json").json == {"run": run.id, "lines": ["two [bold]"]}
+    assert cli("runs", "show", run.id, "--json").json["error"].startswith("loss became NaN")
+
+
+def test_promote_and_roll_back(cli: Cli, store: sessionmaker[Session]) -> None:
+    with store.begin() as session:
+        project = factories.make_project(session, "care")
+        names = [factories.make_version(session, project).name for _ in range(2)]
+    assert names == ["policy-v1", "policy-v2"]
+    first = cli("models", "promote", "policy-v1", "--json").json
+    assert first == {"project": "care", "champion": "policy-v1", "previous": "policy-v0"}
+    assert cli("models", "promote", "policy-v2", "--project", "care", "--reason", "kinder").code == 0
+    again = cli("models", "promote", "policy-v2")
+    assert (again.code, "already" in again.error) == (1, True)
+    back = cli("models", "rollback", "--json").json
+    assert back == {"project": "care", "champion": "policy-v1", "previous": "policy-v2"}
+    states = {row["version"]: row["status"] for row in cli("models", "list", "--json").json["versions"]}
+    assert states["policy-v1"] == "champion"
+    shown = cli("models", "show", "policy-v1", "--json").json
+    assert (shown["parents"], shown["status"]) == (["policy-v0"], "champion")
+
+
+def test_unknown_versions_and_nothing_to_roll_back_to(cli: Cli, store: sessionmaker[Session]) -> None:
+    with store.begin() as session:
+        factories.make_version(session, factories.make_project(session, "care"))
+    for command in ("show", "promote"):
+        refused = cli("models", command, "policy-v9")
+        assert (refused.code, "policy-v9" in refused.error) == (1, True)
+    refused = cli("models", "rollback", "--kind", "reward")
+    assert (refused.code, "nothing to roll back to" in refused.error) == (1, True)
+
+
+def test_with_several_projects_the_name_is_asked_for(cli: Cli, store: sessionmaker[Session]) -> None:
+    with store.begin() as session:
+        for name in ("care", "qa"):
+            factories.make_project(session, name)
+    refused = cli("models", "list")
+    assert refused.code == 1
+    assert "care, qa" in refused.error
