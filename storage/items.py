@@ -46,7 +46,7 @@ __all__ = [
 
 # How far back from a person's newest items the search for the next one begins; see `_start_of_search`.
 _LOOK_BACK = 200
-_TRIES = 10
+_TRIES = 30
 _PAUSE_SECONDS = 0.01
 _CLOSED = (AssignmentStatus.SUBMITTED, AssignmentStatus.SKIPPED)
 

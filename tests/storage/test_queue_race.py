@@ -1,0 +1,217 @@
+"""The queue when many ask at the same moment, in threads and in processes, on both databases."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from storage import annotations, items
+from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus
+from storage.errors import Conflict
+from storage.models import Annotation, Assignment, Item, utc_now
+from tests import factories
+
+
+def in_threads(work: Callable[[int], None], count: int) -> None:
+    """Run `work(0)` … `work(count - 1)` at once; the first error is raised here."""
+    failures: list[BaseException] = []
+    start = threading.Barrier(count)
+
+    def guarded(number: int) -> None:
+        try:
+            start.wait()
+            work(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+@pytest.mark.parametrize("overlap", [1, 2])
+def test_no_item_is_handed_out_more_often_than_wanted(sessions: sessionmaker[Session], overlap: int) -> None:
+    people, count = 6, 9
+    with sessions.begin() as session:
+        project = factories.make_project(session, overlap=overlap)
+        users = [factories.make_user(session) for _ in range(people)]
+        factories.make_items(session, project, count)
+    taken: list[tuple[int, int]] = []
+
+    def work(number: int) -> None:
+        rng = random.Random(number)
+        while True:
+            with sessions.begin() as session:
+                lease = items.lease_next(session, project, users[number], rng=rng)
+            if lease is None:
+                return
+            taken.append((lease.item_id, users[number].id))
+            with sessions.begin() as session:
+                # As the page does it: submit and the next lease in one transaction now and then.
+                annotations.submit(session, lease.assignment_id, users[number], factories.prefer_first(lease))
+
+    in_threads(work, people)
+    assert len(set(taken)) == len(taken), "nobody saw an item twice"
+    with sessions() as session:
+        found = session.scalars(select(Item)).all()
+        live = session.execute(
+            select(Annotation.item_id, func.count())
+            .where(Annotation.status == AnnotationStatus.SUBMITTED)
+            .group_by(Annotation.item_id)
+        ).all()
+    assert {item.status for item in found} == {ItemStatus.DONE}
+    assert {item.judged for item in found} == {overlap}
+    assert {row[1] for row in live} == {overlap}
+    assert len(taken) == count * overlap
+
+
+def test_leases_alone_fill_an_item_s_places(sessions: sessionmaker[Session]) -> None:
+    """Nobody submits: with three items of two places each, six of eight people get one."""
+    with sessions.begin() as session:
+        project = factories.make_project(session, overlap=2)
+        users = [factories.make_user(session) for _ in range(8)]
+        factories.make_items(session, project, 3)
+    got: list[int | None] = []
+
+    def work(number: int) -> None:
+        with sessions.begin() as session:
+            lease = items.lease_next(session, project, users[number], rng=random.Random(number))
+        got.append(lease.item_id if lease else None)
+
+    in_threads(work, 8)
+    assert sorted(Counter(got).values()) == [2, 2, 2, 2]
+    assert Counter(got)[None] == 2
+
+
+def test_expired_leases_are_taken_over_by_one_person_only(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        project = factories.make_project(session)
+        gone = factories.make_user(session)
+        users = [factories.make_user(session) for _ in range(5)]
+        factories.make_item(session, project)
+        factories.make_lease(session, project, gone, now=utc_now() - timedelta(hours=1))
+    got: list[bool] = []
+
+    def work(number: int) -> None:
+        with sessions.begin() as session:
+            got.append(items.lease_next(session, project, users[number], rng=random.Random(0)) is not None)
+
+    in_threads(work, 5)
+    assert Counter(got) == {True: 1, False: 4}
+
+
+def test_two_tabs_of_one_person_show_the_same_item(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        project = factories.make_project(session)
+        user = factories.make_user(session)
+        factories.make_items(session, project, 6)
+    shown: list[tuple[int, list[tuple[int, str]]]] = []
+
+    def work(number: int) -> None:
+        with sessions.begin() as session:
+            lease = items.lease_next(session, project, user, rng=random.Random(number))
+        assert lease is not None
+        shown.append((lease.item_id, lease.completions))
+
+    in_threads(work, 5)
+    assert all(one == shown[0] for one in shown)
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(Assignment)) == 1
+
+
+def test_of_many_submits_of_one_lease_one_counts(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        project = factories.make_project(session, overlap=3)
+        user = factories.make_user(session)
+        item = factories.make_item(session, project)
+        lease = factories.make_lease(session, project, user)
+        annotations.save_draft(session, lease.assignment_id, user, {"draft": True})
+    outcomes: list[str] = []
+
+    def work(number: int) -> None:
+        try:
+            with sessions.begin() as session:
+                annotations.submit(session, lease.assignment_id, user, factories.prefer_first(lease))
+            outcomes.append("stored")
+        except Conflict:
+            outcomes.append("refused")
+
+    in_threads(work, 5)
+    assert Counter(outcomes) == {"stored": 1, "refused": 4}
+    with sessions() as session:
+        assert session.get_one(Item, item.id).judged == 1
+        stored = session.scalars(select(Annotation)).one()
+        assert (stored.status, len(stored.preferences)) == (AnnotationStatus.SUBMITTED, 1)
+
+
+def test_people_who_submit_and_go_on_in_one_transaction_never_block_each_other(
+    sessions: sessionmaker[Session],
+) -> None:
+    with sessions.begin() as session:
+        project = factories.make_project(session, overlap=4)
+        users = [factories.make_user(session) for _ in range(4)]
+        factories.make_items(session, project, 8)
+
+    def work(number: int) -> None:
+        rng = random.Random(number)
+        with sessions.begin() as session:
+            lease = items.lease_next(session, project, users[number], rng=rng)
+        while lease is not None:
+            with sessions.begin() as session:
+                annotations.submit(session, lease.assignment_id, users[number], factories.prefer_first(lease))
+                lease = items.lease_next(session, project, users[number], rng=rng)
+
+    in_threads(work, 4)
+    with sessions() as session:
+        submitted = session.scalar(
+            select(func.count()).select_from(Assignment).where(Assignment.status == AssignmentStatus.SUBMITTED)
+        )
+        assert max(session.scalars(select(Item.judged))) <= 4
+    assert submitted == 32
+
+
+_WORKER = """
+import random, sys
+from storage.engine import make_engine, make_sessions
+from storage.items import lease_next
+from storage.models import Project, User
+from storage.annotations import Submission, PreferenceInput, submit
+from storage.enums import Outcome
+sessions = make_sessions(make_engine(sys.argv[1]))
+rng = random.Random(int(sys.argv[2]))
+while True:
+    with sessions.begin() as session:
+        user, project = session.get_one(User, int(sys.argv[2])), session.get_one(Project, 1)
+        lease = lease_next(session, project, user, rng=rng)
+    if lease is None:
+        break
+    first, second = (completion_id for completion_id, _ in lease.completions)
+    with sessions.begin() as session:
+        submit(session, lease.assignment_id, user, Submission(preference=PreferenceInput(first, second, Outcome.FIRST)))
+"""
+
+
+def test_several_processes_share_one_queue(sessions: sessionmaker[Session], database_url: str) -> None:
+    with sessions.begin() as session:
+        project = factories.make_project(session)
+        users = [factories.make_user(session) for _ in range(2)]
+        factories.make_items(session, project, 16)
+        assert project.id == 1
+    started = [subprocess.Popen([sys.executable, "-c", _WORKER, database_url, str(user.id)]) for user in users]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    with sessions() as session:
+        assert set(session.scalars(select(Item.judged))) == {1}
+        assert session.scalar(select(func.count()).select_from(Annotation)) == 16
