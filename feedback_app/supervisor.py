@@ -74,6 +74,8 @@ class Supervisor:
     def _launch(self, child: Child) -> None:
         if child.log.exists() and child.log.stat().st_size > MAX_LOG_BYTES:
             child.log.replace(child.log.with_suffix(".log.1"))
+        if child.process:
+            _hang_up(child.process)
         child.process = spawn(child.arguments, child.log, self.environment)
         child.started, child.again_at = time.monotonic(), None
 
@@ -134,7 +136,14 @@ def end(process: subprocess.Popen[bytes], grace: float = GRACE_SECONDS) -> bool:
     with suppress(ProcessLookupError, PermissionError):  # the usual case: nobody is left
         os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own, see `spawn`
     process.wait()
+    _hang_up(process)
     return by_itself
+
+
+def _hang_up(process: subprocess.Popen[bytes]) -> None:
+    """Close our end of an ended child's stdin."""
+    if process.stdin:
+        process.stdin.close()
 
 
 def last_line(log: Path) -> str:
