@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from feedback_app.commands.shared import JsonFlag, emit, prepare_home, prepare_schema, say
+from feedback_app.commands.shared import JsonFlag, emit, one_time_link, prepare_home, prepare_schema, say
 
 if TYPE_CHECKING:
     from threading import Event
@@ -34,13 +33,17 @@ def up(
     """Start the web pages and the workers; one Ctrl-C stops all."""
     from feedback_app.settings import load_settings
     from feedback_app.supervisor import Supervisor, free_port, stop_requests
+    from storage.engine import translate_errors
+    from storage.schema import upgrade
 
     settings = load_settings(host=host, port=port)
     settings = load_settings(host=host, port=free_port(settings.host, settings.port))
-    with stop_requests() as asked:
-        links = _prepare(settings, demo)
+    with stop_requests() as asked, translate_errors():
+        prepare_home(settings)
+        upgrade(settings.store_url)
         with Supervisor(settings.as_environment(), settings.logs, say) as processes:
             processes.start("web", ["web"], restart=False)
+            links = _first_people(settings, demo)  # while the web framework loads
             processes.start("worker-generate", ["worker", "--kinds", "generate"], restart=True)
             if _wait_for_web(settings, processes, asked):
                 # Only now: training can wait a moment, the login page cannot.
@@ -107,30 +110,24 @@ def worker(
     )
 
 
-def _prepare(settings: Settings, demo: bool) -> dict[str, str]:
-    """Migrate, make the first people and with `demo` the demo project; gives their one-time links by name."""
+def _first_people(settings: Settings, demo: bool) -> dict[str, str]:
+    """Make the first people and with `demo` the demo project; gives their one-time links by name."""
     from feedback_app.demo_project import ensure_demo_project
-    from storage.accounts import create_user, find_user, issue_link, list_users
-    from storage.engine import make_engine, make_sessions, translate_errors
+    from storage.accounts import create_user, find_user, list_users
+    from storage.engine import make_engine, make_sessions
     from storage.enums import LinkPurpose, Role
-    from storage.schema import upgrade
 
-    with translate_errors():
-        prepare_home(settings)
-        upgrade(settings.store_url)
-        engine = make_engine(settings.store_url)
-        links = {}
-        with make_sessions(engine).begin() as session:
-            if demo:
-                ensure_demo_project(session)
-            if demo or not list_users(session):
-                for name in DEMO_PEOPLE:
-                    user = find_user(session, name) or create_user(session, name, Role(name))
-                    if user.disabled_at is None:
-                        lifetime = timedelta(hours=settings.link_hours)
-                        token = issue_link(session, user, LinkPurpose.LOGIN, lifetime)
-                        links[name] = f"{settings.url}/login/link/{token}"
-        engine.dispose()
+    engine = make_engine(settings.store_url)
+    links = {}
+    with make_sessions(engine).begin() as session:
+        if demo:
+            ensure_demo_project(session)
+        if demo or not list_users(session):
+            for name in DEMO_PEOPLE:
+                user = find_user(session, name) or create_user(session, name, Role(name))
+                if user.disabled_at is None:
+                    links[name] = one_time_link(settings, session, user, LinkPurpose.LOGIN)
+    engine.dispose()
     return links
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from feedback_app.settings import Settings
-    from storage.models import Project
+    from storage.enums import LinkPurpose
+    from storage.models import Project, User
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
 ProjectName = Annotated[str, typer.Option("--project", "-p", metavar="PROJECT", help="The project's name.")]
@@ -86,6 +87,14 @@ def pick_project(session: Session, name: str | None) -> Project:
         ", ".join(project.name for project in projects) or "none yet; import prompts or run `feedback-app up --demo`"
     )
     raise Invalid(f"say which project with --project NAME; projects: {known}")
+
+
+def one_time_link(settings: Settings, session: Session, user: User, purpose: LinkPurpose) -> str:
+    """A new link that signs the user in once, as people click it."""
+    from storage.accounts import issue_link
+
+    token = issue_link(session, user, purpose, timedelta(hours=settings.link_hours))
+    return f"{settings.url}/login/link/{token}"
 
 
 def say(line: str) -> None:

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from feedback_app.commands.shared import JsonFlag, Store, emit, open_store, table
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from storage.enums import LinkPurpose
-    from storage.models import User
+from feedback_app.commands.shared import JsonFlag, Store, emit, one_time_link, open_store, table
 
 app = typer.Typer(help="People: add, list, reset, disable.", no_args_is_help=True)
 UserName = Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")]
-
-
-def make_link(store: Store, session: Session, user: User, purpose: LinkPurpose) -> str:
-    """A one-time link as people click it."""
-    from storage.accounts import issue_link
-
-    token = issue_link(session, user, purpose, timedelta(hours=store.settings.link_hours))
-    return f"{store.settings.url}/login/link/{token}"
 
 
 @app.command()
@@ -43,7 +28,7 @@ def add(
         raise typer.BadParameter(f"'{role}' is none; choose from: {', '.join(Role)}", param_hint="'--role'")
     with open_store() as store, store.sessions.begin() as session:
         user = create_user(session, name, Role(role))
-        link = make_link(store, session, user, LinkPurpose.INVITE)
+        link = one_time_link(store.settings, session, user, LinkPurpose.INVITE)
         record(session, None, "user.add", user.name, role=role, by="command line")
     _show_link({"user": name, "role": role}, link, store, as_json)
 
@@ -71,7 +56,7 @@ def passwd(
             close_sessions_of(session, user)
             link = None
         else:
-            link = make_link(store, session, user, LinkPurpose.RESET)
+            link = one_time_link(store.settings, session, user, LinkPurpose.RESET)
         record(session, None, "user.passwd", user.name, by="command line")
     if link is None:
         emit({"user": name, "changed": True}, as_json, f"the password of {name} is changed; they sign in again")
