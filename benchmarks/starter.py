@@ -24,7 +24,7 @@ from trainer.templates import JUDGE, NO, YES, judge_messages, refine_messages
 
 FOLDER = Path(__file__).parent.parent / "trainer" / "starter" / "model"
 TEMPERATURE = 0.8
-BATCH = 125
+BATCH = 250
 SEED = 20
 
 
@@ -173,7 +173,8 @@ def measure(args: argparse.Namespace) -> Outcome:
     """Every held-out bar of the starter."""
     torch.manual_seed(SEED)
     starter = load(args.model)
-    n = 250 if args.quick else 1000
+    n = 150 if args.quick else 1000
+    samples = 250 if args.quick else 500
     requests = grammar.sample_prompts(n, seed=SEED, held_out=True)
     replies = sample(starter, [request.messages for request in requests])
     bars, extra = reply_bars(requests, replies)
@@ -182,13 +183,13 @@ def measure(args: argparse.Namespace) -> Outcome:
     own = refine_share(starter, requests, replies, SEED)
     any_kind = refine_share(starter, requests, written, SEED + 1)
     verdicts = judged(starter, grammar.sample_prompts(2 * n, seed=SEED + 2, held_out=True), SEED)
-    different = len(set(sample(starter, [requests[0].messages] * 500)))
+    different = len(set(sample(starter, [requests[0].messages] * samples)))
     size = sum(file.stat().st_size for file in args.model.iterdir()) / 2**20
     bars += [
         Bar("refinements of its own replies that mend and keep", own["both"], 0.85),
         Bar("refinements of any replies that mend and keep", any_kind["both"], 0.85),
         Bar("judge, balanced accuracy", balanced_accuracy(verdicts), 0.90),
-        Bar("different replies in 500 samples of one prompt", different, 200),
+        Bar(f"different replies in {samples} samples of one prompt", different, 200),
         Bar("size of the folder, MB", size, 10, "<="),
     ]
     extra |= {

@@ -1,9 +1,12 @@
 """The script that made the starter: tokenizer, chat template, model, three tasks, saved as one folder.
 
-    python -m trainer.starter.train_starter --out DIR [--minutes 55] [--seed 0] [--start-from DIR]
+    python -m trainer.starter.train_starter --out DIR [--minutes 55] [--seed 0] [--start-from DIR] [--compile]
+    OMP_NUM_THREADS=1 torchrun --nproc_per_node 2 -m trainer.starter.train_starter --out DIR …
 
 Seeded; how far it gets depends on the time it is given, for the learning rate follows the clock. A usable model is
-written to DIR every few minutes. Runs on CUDA when there is some, else on the CPU (two cores are enough).
+written to DIR every few minutes. Runs on CUDA when there is some, else on the CPU (two cores are enough). Under
+torchrun the processes share each step; on cores with other work that is much faster than one process of two threads,
+which wait for each other at every operation.
 """
 
 from __future__ import annotations
@@ -19,23 +22,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import distributed
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from trainer.starter import phrases
+from trainer.starter.card import CARD
 from trainer.starter.lessons import write_lesson
 from trainer.starter.muon import Muon
-from trainer.starter.tokens import END, PAD, encode_lesson, make_tokenizer
+from trainer.starter.tokens import END, PAD, SPECIAL, encode_lesson, make_tokenizer
 
-TOKENS_PER_STEP = 8192
+TOKENS_PER_STEP = 4096
+"""Of all processes together."""
 POOL = 768
 """Lessons sorted by length together, so that a batch wastes little on padding."""
-SHARES = (0.25, 0.40, 0.35)
+SHARES = (0.30, 0.45, 0.25)
 """Replies, refinements, judgements."""
-MUON_RATE, ADAM_RATE = 0.02, 3e-3
-WARM_UP, COOL_DOWN = 0.02, 0.5
+MUON_RATE, ADAM_RATE = 0.02, 2e-3
+WARM_UP, COOL_DOWN = 0.02, 0.45
 """Fractions of the time in which the learning rate rises at the start and falls to nothing at the end."""
-COPY_ONLY, COPY_SOMETIMES, COPY_EVERY = 0.08, 0.6, 6
-"""Random tokens written twice: every batch at first, then every sixth. This is what makes copying appear."""
+COPY_ONLY, COPY_SOMETIMES, COPY_EVERY = 0.08, 0.6, 5
+"""Random tokens written twice: every batch at first, then every fifth. Copying appears with it."""
+ALPHABETS = (12, 48, 512)
+"""Of how many different tokens: with few, a token alone does not tell what follows it, as in order numbers."""
 EXPORT_EVERY = 240.0
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -62,13 +71,14 @@ def make_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
 
 
 def lesson_batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator[Batch]:
-    """Batches of lessons without end, each of about TOKENS_PER_STEP tokens with its padding."""
+    """Batches of lessons without end, each of about this process's part of TOKENS_PER_STEP with its padding."""
+    budget = TOKENS_PER_STEP // world()[1]
     while True:
         pool = [encode_lesson(tokenizer, write_lesson(rng, SHARES)) for _ in range(POOL)]
         pool.sort(key=lambda lesson: len(lesson[0]))
         batches: list[list[tuple[list[int], list[float]]]] = [[]]
         for lesson in pool:
-            if len(lesson[0]) * (len(batches[-1]) + 1) > TOKENS_PER_STEP:
+            if len(lesson[0]) * (len(batches[-1]) + 1) > budget:
                 batches.append([])
             batches[-1].append(lesson)
         rng.shuffle(batches)
@@ -87,11 +97,19 @@ def _pad(lessons: list[tuple[list[int], list[float]]]) -> Batch:
 
 
 def copy_batch(vocabulary: int, rng: random.Random) -> Batch:
-    """Random tokens written twice in a row; only the second time counts."""
-    length = rng.randrange(12, 64)
+    """Random tokens written twice, the second time in pieces and in another order; only the second time counts."""
+    pieces, size = rng.randrange(1, 9), rng.randrange(5, 9)
+    length = pieces * size
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
-    once = torch.randint(5, vocabulary, (TOKENS_PER_STEP // (2 * length), length), generator=generator)
-    return torch.cat([once, once], 1), torch.cat([torch.zeros(once.shape), torch.ones(once.shape)], 1)
+    rows = TOKENS_PER_STEP // world()[1] // (2 * length)
+    alphabet = torch.randint(len(SPECIAL), vocabulary, (rng.choice(ALPHABETS),), generator=generator)
+    once = alphabet[torch.randint(len(alphabet), (rows, length), generator=generator)]
+    order = list(range(pieces))
+    rng.shuffle(order)
+    again = once.view(rows, pieces, size)[:, order].reshape(rows, length)
+    weights = torch.ones(rows, pieces, size)
+    weights[:, :, 0] = 0  # nothing tells which piece comes next
+    return torch.cat([once, again], 1), torch.cat([torch.zeros(once.shape), weights.view(rows, length)], 1)
 
 
 def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
@@ -106,13 +124,31 @@ def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
 
 
 def make_optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for embeddings and norms; half the steps of AdamW alone."""
-    inside = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    outside = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    """Muon for attention, where copying is learned; AdamW for the rest, for which Muon would cost half a step."""
+    attention = [p for name, p in model.named_parameters() if "self_attn" in name]
+    others = [p for name, p in model.named_parameters() if "self_attn" not in name]
     return [
-        Muon(inside, lr=MUON_RATE),
-        torch.optim.AdamW(outside, lr=ADAM_RATE, weight_decay=0.0, betas=(0.9, 0.98)),
+        Muon(attention, lr=MUON_RATE),
+        torch.optim.AdamW(others, lr=ADAM_RATE, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
+
+
+def world() -> tuple[int, int]:
+    """This process's number and how many there are."""
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+
+
+def share_gradients(model: LlamaForCausalLM, seconds: float) -> float:
+    """Average gradients over all processes, and the clock with them, so that all agree on the rate and on the end."""
+    if world()[1] == 1:
+        return seconds
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor([seconds])])
+    distributed.all_reduce(flat)
+    flat /= world()[1]
+    for gradient, mean in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+    return float(flat[-1])
 
 
 def rate(done: float) -> float:
@@ -121,39 +157,42 @@ def rate(done: float) -> float:
 
 
 def train(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, minutes: float, seed: int, out: Path, *, fresh: bool
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, minutes: float, seed: int, out: Path
 ) -> dict[str, float]:
     """Teach until the time is up, exporting now and then; returns steps, tokens, seconds and the last losses."""
-    rng = random.Random(seed)
+    rank, processes = world()
+    rng = random.Random(seed * processes + rank)
     optimizers = make_optimizers(model)
     bases = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     lessons = lesson_batches(tokenizer, rng)
     model.train()
     start = exported = time.monotonic()
     step = tokens = 0
-    mean = float("nan")
-    while (done := (time.monotonic() - start) / (minutes * 60)) < 1.0:
-        copying = fresh and (done < COPY_ONLY or (done < COPY_SOMETIMES and step % COPY_EVERY == 0))
+    mean, done = float("nan"), 0.0
+    while done < 1.0:
+        copying = done < COPY_ONLY or (done < COPY_SOMETIMES and step % COPY_EVERY == 0)
         batch = copy_batch(model.config.vocab_size, rng) if copying else next(lessons)
         loss = loss_of(model, batch)
         loss.backward()
+        done = share_gradients(model, time.monotonic() - start) / (minutes * 60)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, base in zip(optimizers, bases, strict=True):
             for group, rate_at_full in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = rate_at_full * rate(done)
             optimizer.step()
             optimizer.zero_grad()
-        step, tokens = step + 1, tokens + batch[0].numel()
+        step, tokens = step + 1, tokens + batch[0].numel() * processes
         if not copying:
             mean = loss.item() if math.isnan(mean) else 0.95 * mean + 0.05 * loss.item()
-        if step % 20 == 0:
+        if step % 20 == 0 and rank == 0:
             seconds = time.monotonic() - start
             report = {"step": step, "done": round(done, 3), "loss": round(mean, 4), "last": round(loss.item(), 4)}
             print(json.dumps({**report, "tokens_per_s": round(tokens / seconds)}), flush=True)
-        if time.monotonic() - exported > EXPORT_EVERY:
+        if rank == 0 and time.monotonic() - exported > EXPORT_EVERY:
             save(model, tokenizer, out)
             exported = time.monotonic()
-    save(model, tokenizer, out)
+    if rank == 0:
+        save(model, tokenizer, out)
     return {"steps": step, "tokens": tokens, "seconds": round(time.monotonic() - start), "loss": round(mean, 4)}
 
 
@@ -175,6 +214,24 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     temporary.rmdir()
 
 
+def write_card(config: LlamaConfig, result: dict[str, float], seed: int) -> str:
+    """The model card, but for the figures of the benchmark, which are not known yet."""
+    return CARD.format(
+        parameters=sum(p.numel() for p in make_model(config.vocab_size, seed).parameters()),
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        context=config.max_position_embeddings,
+        vocabulary=config.vocab_size,
+        seed=seed,
+        tokens=result["tokens"],
+        steps=result["steps"],
+        minutes=result["seconds"] / 60,
+        names=len(phrases.NAMES),
+        products=len(phrases.QUALITIES) * len(phrases.KINDS),
+        figures="",
+    )
+
+
 def main() -> None:
     """Parse the command line and make the model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
@@ -184,18 +241,23 @@ def main() -> None:
     parser.add_argument("--start-from", type=Path, help="a model made by this script, to be taught further")
     parser.add_argument("--compile", action="store_true", help="1.4 times as fast; needs a C++ compiler")
     args = parser.parse_args()
+    if "WORLD_SIZE" in os.environ:
+        distributed.init_process_group()
     if args.start_from:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(args.start_from)
         model = LlamaForCausalLM.from_pretrained(args.start_from, dtype=torch.float32)
     else:
         tokenizer = make_tokenizer(args.seed)
         model = make_model(len(tokenizer), args.seed)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    fresh = args.start_from is None
+    model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     if args.compile:
         model.model.compile(dynamic=True)
     print(json.dumps({"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}), flush=True)
-    print(json.dumps(train(model, tokenizer, args.minutes, args.seed, args.out, fresh=fresh)), flush=True)
+    result = train(model, tokenizer, args.minutes, args.seed, args.out)
+    if world()[0] != 0:
+        return
+    print(json.dumps(result), flush=True)
+    (args.out / "README.md").write_text(write_card(model.config, result, args.seed), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""How a critique is put to a model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from trainer.templates import JUDGE, judge_messages, refine_messages
+
+PROMPT = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Where is {it}?"}]
+
+
+def test_refine_shows_prompt_draft_and_critique_in_order() -> None:
+    messages = refine_messages(PROMPT, "Soon.", " Give a date, {please}.\n")
+    assert messages[:2] == PROMPT
+    assert messages[2] == {"role": "assistant", "content": "Soon."}
+    assert messages[3]["role"] == "user"
+    assert "Feedback: Give a date, {please}.\n" in messages[3]["content"]
+    assert len(messages) == 4
+
+
+def test_judge_has_five_wordings_that_all_quote_the_critique_and_ask_for_yes_or_no() -> None:
+    asked = {judge_messages(PROMPT, "Soon.", "Give a date.", wording)[-1]["content"] for wording in range(5)}
+    assert len(asked) == len(JUDGE) == 5
+    assert all("Give a date." in text and "yes or no" in text for text in asked)
+    with pytest.raises(IndexError):
+        judge_messages(PROMPT, "Soon.", "Give a date.", 5)
+
+
+def test_the_prompt_given_is_not_changed() -> None:
+    before = [dict(message) for message in PROMPT]
+    refine_messages(PROMPT, "Soon.", "No.")[0]["content"] = "changed"
+    assert before == PROMPT
+
+
+def test_templates_and_grammar_need_no_torch() -> None:
+    code = (
+        "import sys, trainer.templates, trainer.starter.checker, trainer.starter.lessons\n"
+        "heavy = {'torch', 'transformers', 'tokenizers', 'trl', 'datasets'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
