@@ -87,7 +87,8 @@ class DpoConfig(TrainingSettings):
 
     beta: float | None = Field(None, gt=0)
     sft_weight: float | None = Field(None, ge=0)
-    precompute_reference: bool | None = None  # None: when it pays, from two epochs on
+    # True: all before the first step. False: each when first seen, and kept; as quick in the end, and no wait.
+    precompute_reference: bool = False
 
 
 class GenerateConfig(Settings):
@@ -160,6 +161,4 @@ def resolve_dpo(config: DpoConfig, train_pairs: int) -> DpoConfig:
     values["beta"] = values["beta"] or (0.3 if train_pairs < 500 else 0.1)
     if values["sft_weight"] is None:
         values["sft_weight"] = 0.2
-    if values["precompute_reference"] is None:
-        values["precompute_reference"] = values["epochs"] >= 2
     return DpoConfig(**values)

@@ -109,45 +109,72 @@ def _shorten_message(
     return None
 
 
-def completion_ids(tokenizer: Any, messages: list[Message], prompt: list[int], completion: list[Message]) -> list[int]:
-    """Tokens of `completion` after `prompt`: the chat template's rendering of both, less what they share."""
-    whole = list(tokenizer.apply_chat_template([*messages, *completion], return_dict=True)["input_ids"])
-    shared = 0
-    for a, b in zip(prompt, whole, strict=False):
-        if a != b:
-            break
-        shared += 1
-    return whole[shared:]
+def tokenise_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_length: int) -> list[TokenisedPair | str]:
+    """Token ids of snapshot rows, or the reason why one is left out; rendered together, which is twice as quick."""
+    prompts = [_messages(row["prompt"]) for row in rows]
+    alone = _render(tokenizer, prompts, add_generation_prompt=True)
+    chosen = _render(
+        tokenizer, [[*prompt, *_messages(row["chosen"])] for prompt, row in zip(prompts, rows, strict=True)]
+    )
+    rejected = _render(
+        tokenizer, [[*prompt, *_messages(row["rejected"])] for prompt, row in zip(prompts, rows, strict=True)]
+    )
+    pairs: list[TokenisedPair | str] = []
+    for index, row in enumerate(rows):
+        pair = _divide(alone[index], chosen[index], rejected[index])
+        if len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) <= max_length:
+            pairs.append(pair)
+        else:
+            pairs.append(_shorten_pair(tokenizer, row, pair, max_length))
+    return pairs
 
 
-def tokenise_pair(tokenizer: Any, row: dict[str, Any], max_length: int) -> TokenisedPair | str:
-    """Token ids of a snapshot row, or the reason why it is left out."""
-    messages, chosen, rejected = (_messages(row[name]) for name in ("prompt", "chosen", "rejected"))
-    ids = prompt_ids(tokenizer, messages)
-    longest = max(len(completion_ids(tokenizer, messages, ids, side)) for side in (chosen, rejected))
-    budget = max_length - longest
-    if budget < min(MIN_PROMPT_TOKENS, len(ids)):
+def _shorten_pair(tokenizer: Any, row: dict[str, Any], pair: TokenisedPair, max_length: int) -> TokenisedPair | str:
+    budget = max_length - max(len(pair.chosen), len(pair.rejected))
+    if budget < min(MIN_PROMPT_TOKENS, len(pair.prompt)):
         return "completion too long"
-    fitted = fit_prompt(tokenizer, messages, budget)
+    fitted = fit_prompt(tokenizer, _messages(row["prompt"]), budget)
     if fitted is None:
         return "prompt too long"
-    sides = [completion_ids(tokenizer, fitted.messages, fitted.ids, side) for side in (chosen, rejected)]
-    return TokenisedPair(fitted.ids, sides[0], sides[1], fitted.shortened)
+    chosen, rejected = _render(
+        tokenizer, [[*fitted.messages, *_messages(row[side])] for side in ("chosen", "rejected")]
+    )
+    return _divide(fitted.ids, chosen, rejected)._replace(shortened=True)
+
+
+def _render(tokenizer: Any, conversations: list[list[Message]], **options: Any) -> list[list[int]]:
+    rendered = tokenizer.apply_chat_template(conversations, return_dict=True, **options)
+    return [list(ids) for ids in rendered["input_ids"]]
+
+
+def _divide(prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenisedPair:
+    """Prompt and completions: each completion begins where its rendering leaves that of the prompt, as in TRL.
+
+    Some templates render a prompt differently alone than before a completion; both sides keep one common prompt.
+    """
+    shared = min(_common(prompt, chosen), _common(prompt, rejected))
+    return TokenisedPair(prompt[:shared], chosen[shared:], rejected[shared:], shortened=False)
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    if b[: len(a)] == a:
+        return len(a)
+    return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _messages(value: Any) -> list[Message]:
     return [{"role": message["role"], "content": message["content"]} for message in value]
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a snapshot's Parquet file, a row group at a time; raises `NotFound`/`StoreUnavailable` with the mend."""
+def read_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a snapshot's Parquet file, some at a time; raises `NotFound`/`StoreUnavailable` with the mend."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=512):
-                yield from batch.to_pylist()
+            for batch in file.iter_batches(batch_size=128):
+                yield batch.to_pylist()
     except FileNotFoundError:
         raise NotFound(f"{path} is missing: the snapshot's file was deleted; queue the training again") from None
     except (pa.ArrowInvalid, OSError) as error:
@@ -156,7 +183,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def tokenised(folder: RunFolder, split: Split, tokenizer: Any, max_length: int) -> tuple[Any, Fit]:
     """The `datasets.Dataset` of one split: prompt_ids, chosen_ids, rejected_ids, weight, length, and
-    first_wins (the chosen completion was stored before the rejected one).
+    first_wins (the chosen completion was stored before the rejected one), row (one number per pair of the snapshot).
 
     Tokenised once into a file of the run folder: a resumed run, and TRL's cache of reference log-probabilities which is
     keyed by that file, find it again. Memory does not grow with the data.
@@ -179,33 +206,32 @@ def _write_tokens(folder: RunFolder, split: Split, tokenizer: Any, max_length: i
     columns = ("prompt_ids", "chosen_ids", "rejected_ids")
     features = Features(
         {**{name: List(Value("int32")) for name in columns}, "weight": Value("float32")}
-        | {"length": Value("int32"), "first_wins": Value("bool")}
+        | {"length": Value("int32"), "first_wins": Value("bool"), "row": Value("int64")}
     )
     pairs = kept = shortened = 0
     left_out: Counter[str] = Counter()
     partial = arrow.with_suffix(".partial")
     with ArrowWriter(path=str(partial), features=features) as writer:
-        for row in read_rows(folder.split(split)):
-            if pairs % 64 == 0:
-                folder.check_cancel()
-            pairs += 1
-            pair = tokenise_pair(tokenizer, row, max_length)
-            if isinstance(pair, str):
-                left_out[pair] += 1
-                continue
-            kept += 1
-            shortened += pair.shortened
-            length = len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
-            writer.write(
-                {
-                    "prompt_ids": pair.prompt,
-                    "chosen_ids": pair.chosen,
-                    "rejected_ids": pair.rejected,
-                    "weight": row.get("weight") or 1.0,
-                    "length": length,
-                    "first_wins": row["chosen_id"] < row["rejected_id"],
-                }
-            )
+        for rows in read_rows(folder.split(split)):
+            folder.check_cancel()
+            for row, pair in zip(rows, tokenise_pairs(tokenizer, rows, max_length), strict=True):
+                pairs += 1
+                if isinstance(pair, str):
+                    left_out[pair] += 1
+                    continue
+                kept += 1
+                shortened += pair.shortened
+                writer.write(
+                    {
+                        "prompt_ids": pair.prompt,
+                        "chosen_ids": pair.chosen,
+                        "rejected_ids": pair.rejected,
+                        "weight": row["weight"],
+                        "length": len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)),
+                        "first_wins": row["chosen_id"] < row["rejected_id"],
+                        "row": (list(Split).index(split) << 40) + pairs,
+                    }
+                )
         writer.finalize()
     os.replace(partial, arrow)
     return Fit(pairs, kept, shortened, dict(left_out), max_length)

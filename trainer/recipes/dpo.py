@@ -73,29 +73,55 @@ class DpoCollator(DataCollatorForPreference):
         """One batch."""
         batch: dict[str, Any] = super().torch_call(examples)
         batch["weight"] = torch.tensor([row["weight"] / self.mean_weight for row in examples])
+        batch["row"] = [row["row"] for row in examples]
         return batch
 
 
 class WeightedDpoTrainer(WatchedTrainer, DPOTrainer):
-    """DPOTrainer whose pairs count by their weight, and which checks that it starts from its reference."""
+    """DPOTrainer whose pairs count by their weight, and which checks that it starts from its reference.
+
+    The reference never changes, so its log-probabilities are computed when a pair is first seen and kept: as quick as
+    computing them all beforehand, without the wait before the first step, and nothing for pairs never reached.
+    """
+
+    precompute_ref_logps: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._reference: dict[int, tuple[Any, Any]] = {}
+        super().__init__(*args, **kwargs)
 
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
-        """The reference's log-probabilities of a batch; the weight is no input of the model."""
-        return super().compute_ref_log_probs(model, {name: inputs[name] for name in inputs if name != "weight"})
+        """The reference's log-probabilities of a batch; weight and row are no inputs of the model."""
+        return super().compute_ref_log_probs(
+            model, {name: value for name, value in inputs.items() if name not in ("weight", "row")}
+        )
+
+    def _with_reference(self, batch: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+        if "ref_chosen_logps" in batch:
+            return batch
+        if not all(row in self._reference for row in rows):
+            fresh = zip(*self.compute_ref_log_probs(self.model, batch), strict=True)
+            self._reference |= dict(zip(rows, fresh, strict=True))
+        chosen, rejected = zip(*(self._reference[row] for row in rows), strict=True)
+        return {**batch, "ref_chosen_logps": torch.stack(chosen), "ref_rejected_logps": torch.stack(rejected)}
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """TRL's loss, plus what each pair's weight differs from 1."""
-        weight = inputs["weight"]
-        batch = {name: value for name, value in inputs.items() if name != "weight"}
-        if "ref_chosen_logps" not in batch:
-            batch["ref_chosen_logps"], batch["ref_rejected_logps"] = self.compute_ref_log_probs(self.model, batch)
+        weight, rows = inputs["weight"], inputs["row"]
+        batch = {name: value for name, value in inputs.items() if name not in ("weight", "row")}
+        batch = self._with_reference(batch, rows)
         outputs: list[Any] = []
 
         def recorded(**model_inputs: Any) -> Any:
             outputs.append(model(**model_inputs))
             return outputs[-1]
 
-        loss = super()._compute_loss(recorded, batch, return_outputs)
+        before = self.precompute_ref_logps
+        self.precompute_ref_logps = True  # whoever computed them, they are there
+        try:
+            loss = super()._compute_loss(recorded, batch, return_outputs)
+        finally:
+            self.precompute_ref_logps = before
         if not self.model.training:
             return loss
         chosen, rejected = outputs[0].log_probs.sum(dim=1).chunk(2)
