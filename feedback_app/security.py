@@ -71,11 +71,13 @@ async def hash_password_soon(password: str) -> str:
 class Throttle:
     """Counts failures per key in a sliding window, in memory; at most `capacity` keys are remembered."""
 
-    def __init__(self, limit: int, window: float, capacity: int = 10_000, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, limit: int, window: float, capacity: int = 10_000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.limit, self.window, self.capacity, self.clock = limit, window, capacity, clock
-        self._failures: OrderedDict[Collection[str], deque[float]] = OrderedDict()
+        self._failures: OrderedDict[tuple[str, ...], deque[float]] = OrderedDict()
 
-    def wait(self, key: Collection[str]) -> float:
+    def wait(self, key: tuple[str, ...]) -> float:
         """Seconds until `key` may try again; 0 when it may now."""
         times = self._failures.get(key)
         if times is None:
@@ -87,14 +89,14 @@ class Throttle:
             del self._failures[key]
         return times[0] + self.window - now if len(times) >= self.limit else 0.0
 
-    def failed(self, key: Collection[str]) -> None:
+    def failed(self, key: tuple[str, ...]) -> None:
         """Remember a failure of `key`."""
         self._failures.setdefault(key, deque(maxlen=self.limit)).append(self.clock())
         self._failures.move_to_end(key)
         while len(self._failures) > self.capacity:
             self._failures.popitem(last=False)
 
-    def succeeded(self, key: Collection[str]) -> None:
+    def succeeded(self, key: tuple[str, ...]) -> None:
         """Forget the failures of `key`."""
         self._failures.pop(key, None)
 
@@ -170,7 +172,7 @@ CSP_PLAIN = _csp(script_src="'none'", worker_src="'none'", connect_src="'none'",
 class SecurityHeaders:
     """Sets CSP and the other security headers on every answer; plain pages run no script at all."""
 
-    def __init__(self, app: ASGIApp, scripted: tuple[str, ...]):
+    def __init__(self, app: ASGIApp, scripted: tuple[str, ...]) -> None:
         self.app, self.scripted = app, scripted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -207,7 +209,7 @@ class SameOrigin:
 
     SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-    def __init__(self, app: ASGIApp, public_url: str):
+    def __init__(self, app: ASGIApp, public_url: str) -> None:
         self.app, self.public = app, urlsplit(public_url).netloc
 
     def allows(self, headers: Headers) -> bool:
@@ -233,7 +235,7 @@ class _TooLarge(Exception):
 class BodyLimit:
     """Answers 413 to bodies over the limit of their path, whether announced or streamed."""
 
-    def __init__(self, app: ASGIApp, default: int, limits: Mapping[str, int]):
+    def __init__(self, app: ASGIApp, default: int, limits: Mapping[str, int]) -> None:
         self.app, self.default, self.limits = app, default, dict(limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -295,7 +297,9 @@ class Gate:
         "/gradio_api/info",
     )
 
-    def __init__(self, app: ASGIApp, sessions: sessionmaker[Session], mounts: Mapping[str, Mount], denied: ASGIApp):
+    def __init__(
+        self, app: ASGIApp, sessions: sessionmaker[Session], mounts: Mapping[str, Mount], denied: ASGIApp
+    ) -> None:
         self.app, self.sessions, self.mounts, self.denied = app, sessions, dict(mounts), denied
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

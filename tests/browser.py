@@ -1,4 +1,4 @@
-"""A real browser for tests: Debian's Chromium through Playwright; tests that ask for it are skipped where it is absent."""
+"""A real browser for tests: Debian's Chromium through Playwright; tests that need it are skipped where it is absent."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from feedback_app import policies
 from feedback_app.handlers.context import Context
-from storage import annotations, items, projects, queue
+from storage import annotations as feedback
+from storage import items, projects, queue
 from storage.annotations import CritiqueInput, PreferenceInput, Progress, RatingInput, Submission
 from storage.enums import ItemKind, Outcome, Role
 from storage.errors import Conflict, Invalid, NotFound
@@ -108,7 +109,7 @@ def save_draft(ctx: Context, name: str | None, assignment: Any, at: Any, *raw: A
     with ctx.writing(name, policies.annotate) as (session, user):
         form = parse_form(raw)
         try:
-            annotations.save_draft(session, _whole(assignment), user, form.as_draft(_clock(at)))
+            feedback.save_draft(session, _whole(assignment), user, form.as_draft(_clock(at)))
         except (Conflict, NotFound):
             return
 
@@ -122,7 +123,7 @@ def submit(ctx: Context, name: str | None, project: str | None, assignment: Any,
         with ctx.writing(name, policies.annotate) as (session, user):
             lease = items.get_lease(session, _whole(assignment), user)
             submission = to_submission(lease, parse_form(raw), _seconds(seconds))
-            annotations.submit(session, lease.assignment_id, user, submission)
+            feedback.submit(session, lease.assignment_id, user, submission)
             return _page(session, user, project)
     except Conflict as conflict:
         return _moved_on(ctx, name, project, conflict)
@@ -211,7 +212,7 @@ def to_submission(lease: Lease, form: Form, seconds: float | None) -> Submission
             if critique.strip()
         ],
         refinements=[
-            annotations.RefinementInput(completion_id, refinement)
+            feedback.RefinementInput(completion_id, refinement)
             for (completion_id, text), _, _, refinement in sides
             if refinement.strip() and refinement.strip() != text.strip()
         ],
@@ -275,7 +276,7 @@ def _page(session: Session, user: User, wanted: str | None, *, kept: Any = None,
         projects=[one.name for one in known],
         guidelines=project.guidelines,
         criteria=list(project.criteria),
-        progress=annotations.my_progress(session, project, user),
+        progress=feedback.my_progress(session, project, user),
         left=counts.unjudged,
         item=_item(lease, project, kept) if lease else None,
         waiting="" if lease else "all judged" if counts.unjudged else "being written",

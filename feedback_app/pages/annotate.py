@@ -10,11 +10,11 @@ import gradio as gr
 from feedback_app.handlers import annotate as handlers
 from feedback_app.handlers.annotate import PageView, Side
 from feedback_app.handlers.context import Context
-from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, sentence
-from storage.enums import ItemKind
-
 from feedback_app.pages import parts
 from feedback_app.pages.theme import LATEX
+from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, sentence
+from storage.enums import ItemKind
+from storage.models import Message
 
 LETTERS = ("A", "B")
 # Seconds between two looks at an empty queue.
@@ -70,6 +70,7 @@ class _Ui:
         self.ratings: list[gr.HTML] = []
         self.critiques: list[gr.Textbox] = []
         self.refinements: list[gr.Textbox] = []
+        self.rewrites: list[gr.Accordion] = []
 
     @property
     def fields(self) -> list[Any]:
@@ -84,17 +85,18 @@ class _Ui:
     @property
     def page(self) -> list[Any]:
         """What changes with the project, in the order of `_page_values`."""
-        return [self.top, self.project, self.guidelines, *self.item]
+        return [self.top, self.project, self.guidelines, *self.rewrites, *self.item]
 
 
 def _layout() -> _Ui:
     ui = _Ui()
     with gr.Row(elem_id="fb-top"):
-        ui.top = gr.HTML(_top(None), elem_id="fb-bar", js_on_load=None)
+        gr.HTML(BRAND, elem_id="fb-brand", js_on_load=None)
         ui.project = gr.Dropdown(
             choices=[], label="Project", show_label=False, container=False, elem_id="fb-project", min_width=140
         )
         ui.stage = gr.HTML(_stage(None), elem_id="fb-stage-box", js_on_load=None)
+        ui.top = gr.HTML(_top(None), elem_id="fb-bar", js_on_load=None)
     with gr.Column(elem_id="fb-work"):
         ui.prompt = gr.Chatbot(
             label="Prompt",
@@ -151,7 +153,8 @@ def _side(ui: _Ui, letter: str) -> None:
                 elem_classes="fb-critique",
             )
         )
-        with gr.Accordion(f"Rewrite {letter}", open=False, elem_classes="fb-rewrite"):
+        with gr.Accordion(f"Rewrite {letter}", open=False, elem_classes="fb-rewrite") as rewrite:
+            ui.rewrites.append(rewrite)
             ui.refinements.append(
                 gr.Textbox(
                     label=f"{letter} as it should be",
@@ -222,6 +225,8 @@ def _page_values(view: PageView) -> list[Any]:
         _top(view),
         gr.Dropdown(choices=view.projects, value=view.project),
         view.guidelines or "*This project has no guidelines yet.*",
+        # A rewrite that was begun is shown; later items leave the two as the annotator likes them.
+        *(gr.Accordion(open=True) if begun else gr.skip() for begun in _begun(view)),
         *_item_values(view),
     ]
 
@@ -236,7 +241,7 @@ def _item_values(view: PageView) -> list[Any]:
         return [_stage(view), timer, "", *empty]
     item = view.item
     texts = [item.sides[position].text if position < len(item.sides) else "" for position in range(2)]
-    prompt = [{"role": _role(message["role"]), "content": message["content"]} for message in item.prompt]
+    prompt = [_shown(message) for message in item.prompt]
     fields = _field_values(view, item.sides, item.outcome and item.outcome.value, item.strength)
     return [_stage(view), timer, str(item.assignment_id), prompt, *texts, *fields]
 
@@ -251,17 +256,26 @@ def _field_values(view: PageView, sides: list[Side], outcome: str | None, streng
     ]
 
 
-def _role(role: str) -> str:
-    # Gradio draws user and assistant; a system message stands on the assistant's side and is named by its style.
-    return "user" if role == "user" else "assistant"
+def _begun(view: PageView) -> list[bool]:
+    sides = view.item.sides if view.item else []
+    begun = [side.refinement is not None and side.refinement.strip() != side.text.strip() for side in sides]
+    return [*begun, False, False][:2]
+
+
+def _shown(message: Message) -> Message:
+    # Gradio draws user and assistant; a system message stands on the assistant's side and says what it is.
+    role, content = message["role"], message["content"]
+    if role == "system":
+        return {"role": "assistant", "content": f"*Instructions to the model*\n\n{content}"}
+    return {"role": "user" if role == "user" else "assistant", "content": content}
 
 
 def _top(view: PageView | None) -> str:
     account = account_links(view.user, view.role, "annotate") if view else ""
-    return f"""<div class="fb-bar">{BRAND}<nav>
+    return f"""<nav class="fb-nav">
 <button type="button" class="fb-link" data-panel="fb-guidelines">Guidelines</button>
 <button type="button" class="fb-link fb-wide" data-panel="fb-keys">Keys <kbd>?</kbd></button>
-{account}</nav></div>"""
+{account}</nav>"""
 
 
 def _stage(view: PageView | None) -> str:

@@ -1,6 +1,119 @@
-"""/operate (being built)."""
+"""/operate: runs, models, data, users and the project; one file a tab."""
+
+from __future__ import annotations
+
+from typing import Any
+
 import gradio as gr
-def build(ctx):
-    with gr.Blocks(title="Operate · Feedback") as demo:
-        gr.Markdown("…")
+
+from feedback_app.handlers import data, models, people, project, runs
+from feedback_app.handlers.context import Context
+from feedback_app.pages import data_tab, models_tab, project_tab, render, runs_tab, users_tab
+from feedback_app.pages.wiring import BRAND, QUICK, account_links, event
+from storage.errors import FeedbackError
+
+JS_OF_URL = """(project, run) => {
+  const query = new URLSearchParams(location.search);
+  return [query.get('project') ?? project, query.get('run') ?? run];
+}"""
+JS_KEEP = (
+    "(project) => { window.feedback.keep('project', project); window.feedback.keep('run', ''); return [project]; }"
+)
+
+
+def build(ctx: Context) -> gr.Blocks:
+    """The page's layout and its events."""
+    with gr.Blocks(title="Operate · Feedback", fill_width=True, delete_cache=(3600, 3600)) as demo:
+        with gr.Row(elem_id="fb-top"):
+            gr.HTML(BRAND, elem_id="fb-brand", js_on_load=None)
+            chosen = gr.Dropdown(
+                choices=[], label="Project", show_label=False, container=False, elem_id="fb-project", min_width=180
+            )
+            top = gr.HTML("", elem_id="fb-bar", js_on_load=None)
+        with gr.Tabs(elem_id="op-tabs"):
+            with gr.Tab("Runs", id="runs") as runs_head:
+                runs_part = runs_tab.RunsTab(chosen)
+            with gr.Tab("Models", id="models") as models_head:
+                models_part = models_tab.ModelsTab(chosen)
+            with gr.Tab("Data", id="data") as data_head:
+                data_part = data_tab.DataTab(chosen)
+            with gr.Tab("Users", id="users") as users_head:
+                users_part = users_tab.UsersTab()
+            with gr.Tab("Project", id="project") as project_head:
+                project_part = project_tab.ProjectTab(chosen)
+
+        see = _Looks(ctx)
+        everything = [
+            top,
+            chosen,
+            *project_part.outputs,
+            *runs_part.outputs,
+            *models_part.outputs,
+            *data_part.outputs,
+            *users_part.outputs,
+        ]
+        for part in (runs_part, models_part, data_part, users_part):
+            part.connect(ctx)
+        project_part.connect(ctx, see.everything, everything)
+
+        demo.load(event(see.everything), [chosen, runs_part.selected], everything, js=JS_OF_URL, **QUICK)
+        chosen.input(event(see.everything), [chosen], everything, js=JS_KEEP, **QUICK)
+        # Walking through all feedback takes a while in a large project: beside everything else, one at a time.
+        gr.on(
+            [chosen.change, runs_head.select],
+            event(see.preview),
+            [chosen],
+            [runs_part.preview],
+            show_progress="hidden",
+            api_visibility="private",
+            concurrency_limit=1,
+        )
+        here = [chosen, runs_part.selected]
+        runs_head.select(event(see.runs), here, runs_part.outputs, **QUICK)
+        models_head.select(event(see.models), [chosen, models_part.selected], models_part.outputs, **QUICK)
+        data_head.select(event(see.data), [chosen], data_part.outputs, **QUICK)
+        users_head.select(event(see.users), None, users_part.outputs, **QUICK)
+        project_head.select(event(see.project), [chosen], project_part.outputs, **QUICK)
+    demo.queue(api_open=False, default_concurrency_limit=4, max_size=200)
     return demo
+
+
+class _Looks:
+    """What reading events return: each tab alone, and the whole page."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+
+    def runs(self, name: str | None, chosen: str | None, run: Any) -> list[Any]:
+        return runs_tab.values(runs.see_runs(self.ctx, name, chosen, run))
+
+    def models(self, name: str | None, chosen: str | None, version: Any) -> list[Any]:
+        return models_tab.values(models.see_models(self.ctx, name, chosen, version))
+
+    def data(self, name: str | None, chosen: str | None) -> list[Any]:
+        return data_tab.values(data.see_data(self.ctx, name, chosen))
+
+    def users(self, name: str | None) -> list[Any]:
+        return users_tab.values(people.see_users(self.ctx, name))
+
+    def project(self, name: str | None, chosen: str | None) -> list[Any]:
+        return project_tab.values(project.see_project(self.ctx, name, chosen))
+
+    def preview(self, name: str | None, chosen: str | None) -> str:
+        try:
+            return runs_tab.preview(runs.what_training_uses(self.ctx, name, chosen))
+        except FeedbackError as error:
+            return render.note(str(error), "bad")
+
+    def everything(self, name: str | None, chosen: str | None, run: Any = None) -> list[Any]:
+        view = project.see_project(self.ctx, name, chosen)
+        here = view.project
+        return [
+            f'<nav class="fb-nav">{account_links(view.me, view.my_role, "operate")}</nav>',
+            gr.Dropdown(choices=view.projects, value=here),
+            *project_tab.values(view),
+            *self.runs(name, here, run),
+            *self.models(name, here, None),
+            *self.data(name, here),
+            *self.users(name),
+        ]

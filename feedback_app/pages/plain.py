@@ -64,8 +64,12 @@ _TEMPLATES = {
 {% if can_skip %}<a href="/">Not now</a>{% endif %}</p>
 {% endblock %}""",
     "notice": """{% extends "frame" %}{% block content %}
-<p class="actions">{% for label, address in links %}<a class="button" href="{{ address }}">{{ label }}</a>{% endfor %}</p>
-{% if sign_out %}<form method="post" action="/logout"><button class="quiet" type="submit">Sign out</button></form>{% endif %}
+<p class="actions">
+{% for label, address in links %}<a class="button" href="{{ address }}">{{ label }}</a>{% endfor %}
+</p>
+{% if sign_out %}
+<form method="post" action="/logout"><button class="quiet" type="submit">Sign out</button></form>
+{% endif %}
 {% endblock %}""",
 }
 

@@ -33,7 +33,7 @@ Text = Annotated[str, Form(max_length=2000)]
 class SignInRoutes:
     """The routes with what they share: the context and two throttles (per account and address; per address)."""
 
-    def __init__(self, ctx: Context):
+    def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.per_account = Throttle(limit=5, window=300)
         self.per_address = Throttle(limit=50, window=300)

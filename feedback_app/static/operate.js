@@ -1,0 +1,51 @@
+// The operate page: rows that can be chosen, actions on users, copying a link.
+(() => {
+  "use strict";
+  const feedback = (window.feedback = window.feedback || {});
+  feedback.chosen = { run: null, version: null, user: null, action: null };
+
+  const press = (id) => document.getElementById(id)?.click();
+  const choose = (row) => {
+    if (row.dataset.run) {
+      feedback.chosen.run = row.dataset.run;
+      feedback.keep("run", row.dataset.run);
+      press("op-select-run");
+    } else {
+      feedback.chosen.version = row.dataset.version;
+      press("op-select-version");
+    }
+  };
+  const QUESTIONS = {
+    disable: (name) => `Disable ${name}? They are signed out everywhere at once. Their annotations stay.`,
+    reset: (name) => `Make a reset link for ${name}? Using it replaces their password.`,
+  };
+  document.addEventListener("click", (event) => {
+    const target = event.target instanceof Element ? event.target : null;
+    if (!target) return;
+    const row = target.closest("tr[data-run], tr[data-version]");
+    if (row) choose(row);
+    const action = target.closest("button[data-user]");
+    if (action) {
+      const { user, action: what } = action.dataset;
+      if (QUESTIONS[what] && !window.confirm(QUESTIONS[what](user))) return;
+      Object.assign(feedback.chosen, { user, action: what });
+      press("op-act-user");
+    }
+    const copy = target.closest("[data-copy]");
+    if (copy) {
+      const field = copy.parentElement.querySelector("input");
+      field.select();
+      navigator.clipboard?.writeText(field.value).then(
+        () => (copy.textContent = "Copied"),
+        () => {},
+      );
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    const row = event.target instanceof Element && event.target.matches("tr[data-run], tr[data-version]") && event.target;
+    if (!row) return;
+    event.preventDefault();
+    choose(row);
+  });
+})();

@@ -1,0 +1,120 @@
+"""Model versions: list, lineage, before and after, and the decisions about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from feedback_app import policies
+from feedback_app.handlers.context import Context
+from feedback_app.handlers.values import text, to_enum
+from storage import projects, registry
+from storage.enums import ModelKind, VersionStatus
+from storage.errors import Invalid, NotFound
+from storage.models import ModelVersion, Project, utc_now
+from storage.registry import BeforeAfter, Lineage
+
+CARDS = 6
+MAX_REASON = 2000
+
+
+class Decision(StrEnum):
+    """What an operator can decide about a version."""
+
+    PROMOTE = "promote"
+    ROLL_BACK = "roll back"
+    RETIRE = "retire"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True)
+class VersionView:
+    """The selected version with what it rests on, and the same prompts written by it and by another."""
+
+    version: ModelVersion
+    lineage: Lineage
+    against: str | None
+    cards: list[BeforeAfter]
+
+
+@dataclass(frozen=True)
+class ModelsView:
+    """The versions of a project and the one selected."""
+
+    project: str | None
+    versions: list[ModelVersion]
+    selected: VersionView | None
+    now: datetime
+    notice: str = ""
+
+
+def see_models(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
+    """The versions of `project`; selected is the one asked for, else the newest candidate, else the champion."""
+    with ctx.reading(name, policies.see_operations) as (session, _):
+        return _view(session, projects.find_project(session, project) if project else None, version)
+
+
+def decide(ctx: Context, name: str | None, project: str | None, version: Any, decision: Any, reason: Any) -> ModelsView:
+    """Promote, retire or reject the selected version, or roll its kind back; the reason goes into the history.
+
+    Raises `Invalid` without a reason and `Conflict` when the version's state forbids it.
+    """
+    with ctx.writing(name, policies.manage_models) as (session, user):
+        found = projects.get_project(session, project or "")
+        wanted = to_enum(Decision, decision, "decision")
+        why = text(reason, "reason", MAX_REASON).strip()
+        if not why:
+            raise Invalid("give a reason; whoever looks at the history will want it")
+        row = registry.get_version(session, found, text(version, "version"))
+        if wanted is Decision.PROMOTE:
+            registry.promote(session, row, user, why)
+            notice = f"{row.name} is the champion now; the next completions are its own"
+        elif wanted is Decision.ROLL_BACK:
+            back = registry.roll_back(session, found, user, row.kind, why)
+            notice = f"{back.name} is the champion again"
+        else:
+            close = registry.retire if wanted is Decision.RETIRE else registry.reject
+            close(session, row, user, why)
+            notice = f"{row.name} is {'retired' if wanted is Decision.RETIRE else 'rejected'}"
+        return _view(session, found, row.name, notice)
+
+
+def _view(session: Session, project: Project | None, wanted: Any, notice: str = "") -> ModelsView:
+    if project is None:
+        return ModelsView(None, [], None, utc_now())
+    versions = registry.list_versions(session, project)
+    row = _pick(session, project, versions, wanted)
+    selected = _selected(session, project, versions, row) if row else None
+    return ModelsView(project.name, versions, selected, utc_now(), notice)
+
+
+def _pick(session: Session, project: Project, versions: list[ModelVersion], wanted: Any) -> ModelVersion | None:
+    if isinstance(wanted, str) and wanted:
+        try:
+            return registry.get_version(session, project, wanted)
+        except NotFound:
+            pass  # of another project, most likely: fall back to what matters here
+    return (
+        registry.newest_candidate(session, project) or registry.champion(session, project) or next(iter(versions), None)
+    )
+
+
+def _selected(session: Session, project: Project, versions: list[ModelVersion], row: ModelVersion) -> VersionView:
+    line = registry.lineage(session, row)
+    against = _rival(versions, line, row)
+    cards = registry.before_after(session, project, against, row, CARDS) if against else []
+    return VersionView(row, line, against.name if against else None, cards)
+
+
+def _rival(versions: list[ModelVersion], line: Lineage, row: ModelVersion) -> ModelVersion | None:
+    """Who a policy is compared with: the champion; the champion itself with its parent."""
+    if row.kind is not ModelKind.POLICY:
+        return None
+    if row.status is not VersionStatus.CHAMPION:
+        policies_ = (one for one in versions if one.kind is ModelKind.POLICY)
+        return next((one for one in policies_ if one.status is VersionStatus.CHAMPION), None)
+    return line.chain[1] if len(line.chain) > 1 else None

@@ -1,0 +1,152 @@
+"""Runs: what training would use, start, follow, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from feedback_app import policies
+from feedback_app.handlers.context import Context
+from feedback_app.handlers.values import number, parse_pairs, to_enum, whole
+from storage import audit, projects, run_events, runs, training
+from storage.enums import RunKind, RunStatus
+from storage.errors import Invalid, NotFound
+from storage.models import ModelVersion, Project, Run, Snapshot, User, utc_now
+from storage.training import Preview
+
+LISTED = 30
+LOG_LINES = 400
+# Settings that the page asks for by name; everything else goes through "more settings".
+ASKED = ("epochs", "learning_rate", "beta")
+
+Series = dict[str, list[tuple[int, float | None]]]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run with all that the page shows of it."""
+
+    run: Run
+    asked_by: str | None
+    parent: str | None
+    made: str | None  # the model version it made
+    snapshot: Snapshot | None
+    series: Series
+    log: list[str]
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class RunsView:
+    """The newest runs of a project and the one selected; `live` while one of them is queued or running."""
+
+    project: str | None
+    runs: list[Run]
+    selected: RunView | None
+    live: bool
+    now: datetime
+
+
+def see_runs(ctx: Context, name: str | None, project: str | None, run: Any) -> RunsView:
+    """The runs of `project` and the selected one (the newest when `run` is empty or not of this project)."""
+    with ctx.reading(name, policies.see_operations) as (session, _):
+        return _runs_view(session, _find(session, project), run)
+
+
+def what_training_uses(ctx: Context, name: str | None, project: str | None) -> Preview | None:
+    """What a training run would use now and what is missing; None without a project."""
+    with ctx.reading(name, policies.see_operations) as (session, _):
+        found = _find(session, project)
+        return training.preview(session, found) if found else None
+
+
+def start(
+    ctx: Context, name: str | None, project: str | None, kind: Any, asked: Mapping[str, Any], more: Any
+) -> RunsView:
+    """Queue a run; `asked` holds the named fields (None: unset), `more` lines of name=value.
+
+    Raises `Invalid` for unknown or bad settings and `NotEnoughData` with the missing number.
+    """
+    with ctx.writing(name, policies.train) as (session, user):
+        found = projects.get_project(session, project or "")
+        wanted = to_enum(RunKind, kind, "kind of run")
+        named = {key: number(value, key) for key, value in asked.items()}
+        values = {key: value for key, value in named.items() if value is not None} | parse_pairs(more)
+        run = _queue(ctx, session, found, wanted, values, user)
+        audit.record(session, user, "run.start", f"run {run.id}", found, kind=wanted.value)
+        return _runs_view(session, found, run.id)
+
+
+def _queue(ctx: Context, session: Session, project: Project, kind: RunKind, values: dict[str, Any], user: User) -> Run:
+    base = ctx.settings.base_model
+    if kind is RunKind.GENERATE:
+        own = {key: value for key, value in values.items() if key not in ASKED}
+        return training.queue_generate(session, project, own, default_base_model=base, user=user)
+    if kind is RunKind.REWARD:
+        values.pop("beta", None)  # a field of the form that this kind does not have
+    return training.queue_training(
+        session, project, kind, values, home=ctx.settings.home, default_base_model=base, user=user
+    )
+
+
+def cancel(ctx: Context, name: str | None, project: str | None, run: Any) -> RunsView:
+    """Stop the selected run: a queued one at once, a running one within a step; raises `Conflict` when it ended."""
+    with ctx.writing(name, policies.train) as (session, user):
+        found = projects.get_project(session, project or "")
+        row = runs.get_run(session, whole(run, "run"))
+        if row.project_id != found.id:
+            raise NotFound(f"run {row.id} is not of project '{found.name}'")
+        runs.request_cancel(session, row, user)
+        audit.record(session, user, "run.cancel", f"run {row.id}", found)
+        return _runs_view(session, found, row.id)
+
+
+def _find(session: Session, name: str | None) -> Project | None:
+    return projects.find_project(session, name) if name else None
+
+
+def _runs_view(session: Session, project: Project | None, selected: Any) -> RunsView:
+    now = utc_now()
+    if project is None:
+        return RunsView(None, [], None, False, now)
+    rows = runs.list_runs(session, project, LISTED)
+    live = any(not row.status.ended for row in rows)
+    return RunsView(project.name, rows, _selected(session, project, rows, selected, now), live, now)
+
+
+def _selected(session: Session, project: Project, rows: list[Run], wanted: Any, now: datetime) -> RunView | None:
+    row = next((row for row in rows if str(row.id) == str(wanted)), None)
+    if row is None and wanted:
+        try:
+            older = runs.get_run(session, whole(wanted, "run"))
+        except (Invalid, NotFound):
+            older = None
+        row = older if older is not None and older.project_id == project.id else None
+    row = row or next(iter(rows), None)
+    if row is None:
+        return None
+    asker = session.get(User, row.requested_by_id) if row.requested_by_id else None
+    parent = session.get(ModelVersion, row.parent_version_id) if row.parent_version_id else None
+    made = (row.result or {}).get("model_version")
+    return RunView(
+        run=row,
+        asked_by=asker.name if asker else None,
+        parent=parent.name if parent else None,
+        made=str(made) if made else None,
+        snapshot=session.get(Snapshot, row.snapshot_id) if row.snapshot_id else None,
+        series=run_events.metric_series(session, row.id),
+        log=run_events.log_lines(session, row.id, limit=100_000)[-LOG_LINES:],
+        seconds_left=time_left(row, now),
+    )
+
+
+def time_left(run: Run, now: datetime) -> float | None:
+    """Seconds until the last step at the pace so far; None while that is not known."""
+    if run.status is not RunStatus.RUNNING or not run.started_at or not run.step or not run.total_steps:
+        return None
+    elapsed = (now - run.started_at).total_seconds()
+    return max(0.0, elapsed / run.step * (run.total_steps - run.step))

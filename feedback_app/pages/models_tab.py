@@ -1,0 +1,179 @@
+"""The Models tab: versions, lineage, before and after, and the decision about one."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from feedback_app.handlers import models as handlers
+from feedback_app.handlers.context import Context
+from feedback_app.handlers.models import Decision, ModelsView, VersionView
+from feedback_app.pages import parts, render
+from feedback_app.pages.render import Markup, Row
+from feedback_app.pages.wiring import QUEUED, QUICK, event, sentence
+from storage.models import ModelVersion
+
+# Shown in the table where a version has them.
+_HEADLINE = ("test_accuracy", "eval_accuracy", "accuracy", "test.accuracy", "validation.accuracy")
+_HINTS = {
+    Decision.PROMOTE: "it writes (or scores) from now on",
+    Decision.ROLL_BACK: "the champion's predecessor takes over again",
+    Decision.RETIRE: "off the list of choices; can be promoted later",
+    Decision.REJECT: "never to be promoted",
+}
+
+
+class ModelsTab:
+    """The tab's components; `outputs` stand in the order of `values`."""
+
+    def __init__(self, project: gr.Dropdown) -> None:
+        self.project = project
+        with gr.Row(elem_classes="op-split"):
+            with gr.Column(scale=3, min_width=320, elem_classes="op-card"):
+                gr.HTML("<h3>Model versions</h3>", js_on_load=None)
+                self.list = gr.HTML("", elem_id="op-versions", js_on_load=None)
+            with gr.Column(scale=4, min_width=320, elem_classes="op-card"):
+                self.detail = gr.HTML("", elem_id="op-version-detail", js_on_load=None)
+        with gr.Column(elem_id="op-decide-panel", elem_classes="fb-panel"):
+            gr.HTML(parts.panel_head("Decide"), js_on_load=None)
+            self.about = gr.HTML("", js_on_load=None)
+            self.decision = gr.Radio(
+                [(f"{one.value.capitalize()}: {hint}", one.value) for one, hint in _HINTS.items()],
+                value=Decision.PROMOTE.value,
+                label="Decision",
+                elem_id="op-decision",
+            )
+            self.reason = gr.Textbox(label="Reason", info="Kept in the history.", lines=3, elem_id="op-reason")
+            self.confirm = gr.Button("Confirm", variant="primary", elem_id="op-confirm")
+        self.cards = gr.HTML("", elem_id="op-cards", js_on_load=None)
+        self.selected = gr.Textbox("", visible="hidden", elem_id="op-version")
+        self.select = gr.Button("Select version", visible="hidden", elem_id="op-select-version")
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What a look at the versions changes."""
+        return [self.list, self.selected, self.detail, self.about, self.cards]
+
+    def connect(self, ctx: Context) -> None:
+        """Wire the tab's events."""
+
+        def look(name: str | None, project: str | None, version: Any) -> list[Any]:
+            return values(handlers.see_models(ctx, name, project, version))
+
+        def decide(name: str | None, project: str | None, version: Any, decision: Any, reason: Any) -> list[Any]:
+            view = handlers.decide(ctx, name, project, version, decision, reason)
+            gr.Info(sentence(view.notice))
+            return [*values(view), ""]
+
+        self.select.click(
+            event(look),
+            [self.project, self.selected],
+            self.outputs,
+            js="(p) => [p, window.feedback.chosen.version]",
+            **QUICK,
+        )
+        asked = [self.project, self.selected, self.decision, self.reason]
+        done = self.confirm.click(event(decide), asked, [*self.outputs, self.reason], concurrency_limit=1, **QUEUED)
+        done.success(None, js="() => window.feedback.closePanels()")
+
+
+def values(view: ModelsView) -> list[Any]:
+    """The values of `ModelsTab.outputs` for `view`."""
+    chosen = view.selected
+    return [
+        version_list(view),
+        chosen.version.name if chosen else "",
+        detail(chosen, view) if chosen else render.note("No version yet: the first appears with the first run."),
+        _about(chosen) if chosen else "",
+        cards(chosen) if chosen else "",
+    ]
+
+
+def version_list(view: ModelsView) -> str:
+    """The table of versions; a row is chosen with a click or Enter."""
+    if view.project is None:
+        return render.note("Create a project first, on the Project tab.")
+    chosen = view.selected.version.id if view.selected else None
+    rows = [
+        Row(
+            [
+                Markup(f"<b>{escape(version.name)}</b>"),
+                render.badge(version.status.value),
+                headline(version),
+                f"run {version.run_id}" if version.run_id else "base model",
+                render.when(version.created_at, view.now),
+            ],
+            {
+                "data-version": version.name,
+                "tabindex": "0",
+                "aria-selected": "true" if version.id == chosen else "false",
+            },
+        )
+        for version in view.versions
+    ]
+    empty = "No versions yet: the first run makes the base model version 0."
+    return render.table(["version", "status", "accuracy", "from", "made"], rows, empty)
+
+
+def headline(version: ModelVersion) -> str:
+    """The accuracy that stands for the version, on test prompts where it was measured."""
+    figures = dict(render.flat(version.metrics))
+    found = next((figures[name] for name in _HEADLINE if isinstance(figures.get(name), float)), None)
+    return "–" if found is None else f"{found:.1%}"
+
+
+def detail(chosen: VersionView, view: ModelsView) -> str:
+    """Lineage in words, metrics, and the button that opens the decision."""
+    version, line = chosen.version, chosen.lineage
+    chain = " ← ".join(escape(one.name) for one in line.chain[1:])
+    rests = "the base model itself; no feedback went into it"
+    if line.run is not None:
+        rests = f"{len(line.annotation_ids):,} annotations"
+        if line.withdrawn:
+            rests += f" ({line.withdrawn:,} withdrawn since)"
+    pairs = [
+        ("made", render.when(version.created_at, view.now)),
+        ("comes from", Markup(chain) if chain else "the base model"),
+        ("base model", version.base_model),
+        ("run", f"{line.run.id} ({line.run.kind.value})" if line.run else None),
+        ("snapshot", line.snapshot_hash[:12] if line.snapshot_hash else None),
+        ("rests on", rests),
+        ("files", f"sha256 {version.sha256[:12]}…" if version.sha256 else None),
+    ]
+    figures = [(key, render.number(value)) for key, value in render.flat(version.metrics)]
+    metrics = render.fold("Metrics", render.facts(figures), is_open=True)
+    return (
+        f'<div class="op-head"><h3>{escape(version.name)} {render.badge(version.status.value)}</h3>'
+        '<button type="button" class="op-button" data-panel="op-decide-panel">Decide…</button></div>'
+        f"{render.facts(pairs)}{metrics if figures else ''}"
+    )
+
+
+def _about(chosen: VersionView) -> str:
+    version = chosen.version
+    text = f"<b>{escape(version.name)}</b> is {escape(version.status.value)}."
+    if chosen.against:
+        text += f" It stands against <b>{escape(chosen.against)}</b>; look at before and after first."
+    return f"<p>{text}</p>"
+
+
+def cards(chosen: VersionView) -> str:
+    """The same prompts, written by both versions."""
+    if chosen.against is None:
+        return ""
+    head = f"<h3>Before and after: {escape(chosen.against)} and {escape(chosen.version.name)} on the same prompts</h3>"
+    if not chosen.cards:
+        hint = (
+            "No prompt has completions of both yet. Start a run for completions with candidate_share=0.5 to let the "
+            "candidate write beside the champion."
+        )
+        return f'<div class="op-card">{head}{render.note(hint)}</div>'
+    inner = "".join(
+        f'<article class="op-compare"><p class="op-prompt">{escape(card.prompt_messages[-1]["content"])}</p>'
+        f"<div><section><h4>{escape(chosen.against)}</h4><p>{escape(card.old_text)}</p></section>"
+        f"<section><h4>{escape(chosen.version.name)}</h4><p>{escape(card.new_text)}</p></section></div></article>"
+        for card in chosen.cards
+    )
+    return f'<div class="op-card">{head}{inner}</div>'

@@ -1,0 +1,150 @@
+"""The Project tab: guidelines, criteria, queue, sampling, training policy; creating a project."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from feedback_app.handlers import project as handlers
+from feedback_app.handlers.context import Context
+from feedback_app.handlers.project import ProjectView
+from feedback_app.pages import render
+from feedback_app.pages.wiring import QUEUED, event, sentence
+from storage.configs import PolicyMode
+from storage.enums import RunKind
+
+_MODES = [
+    ("By hand only", PolicyMode.OFF.value),
+    ("After so many annotations", PolicyMode.EVERY_N.value),
+    ("At set times", PolicyMode.CRON.value),
+]
+_COLUMNS = ["name", "what to look at", "lowest", "highest"]
+_FIELDS = (
+    "guidelines",
+    "base_model",
+    "overlap",
+    "queue_target",
+    "temperature",
+    "top_p",
+    "max_new_tokens",
+    "mode",
+    "every_n",
+    "cron",
+    "kinds",
+)
+
+
+class ProjectTab:
+    """The tab's components; `outputs` stand in the order of `values`."""
+
+    def __init__(self, project: gr.Dropdown) -> None:
+        self.project = project
+        self.fields: dict[str, Any] = {}
+        with gr.Row(elem_classes="op-split"):
+            with gr.Column(scale=5, min_width=320, elem_classes="op-card"):
+                self._annotating()
+            with gr.Column(scale=3, min_width=320):
+                with gr.Column(elem_classes="op-card"):
+                    self._training()
+                with gr.Column(elem_classes="op-card"):
+                    self._writing()
+        with gr.Row(elem_id="op-save-row"):
+            self.save = gr.Button("Save project", variant="primary", elem_id="op-save-project")
+        with gr.Column(elem_classes="op-card"):
+            gr.HTML("<h3>Create a project</h3>", js_on_load=None)
+            with gr.Row():
+                self.new_name = gr.Textbox(label="Name", max_lines=1, elem_id="op-new-project", scale=3)
+                self.create = gr.Button("Create", elem_id="op-create-project", scale=1, min_width=120)
+
+    def _annotating(self) -> None:
+        fields = self.fields
+        gr.HTML("<h3>What annotators see</h3>", js_on_load=None)
+        fields["guidelines"] = gr.Textbox(
+            label="Guidelines", info="Markdown.", lines=9, max_lines=24, elem_id="op-guidelines"
+        )
+        self.criteria = gr.Dataframe(
+            headers=_COLUMNS,
+            datatype=["str", "str", "number", "number"],
+            type="array",
+            interactive=True,
+            label="Criteria",
+            column_count=4,
+            wrap=True,
+            column_widths=["22%", "46%", "16%", "16%"],
+            elem_id="op-criteria",
+            buttons=[],
+        )
+        with gr.Row():
+            fields["overlap"] = gr.Number(1, label="Annotators per item", precision=0, minimum=1, min_width=120)
+            fields["queue_target"] = gr.Number(20, label="Items kept ready", precision=0, minimum=0, min_width=120)
+
+    def _training(self) -> None:
+        fields = self.fields
+        gr.HTML("<h3>Training by itself</h3>", js_on_load=None)
+        self.due = gr.HTML("", elem_id="op-due", js_on_load=None)
+        fields["mode"] = gr.Radio(_MODES, value=PolicyMode.OFF.value, label="When", elem_id="op-mode")
+        with gr.Row():
+            fields["every_n"] = gr.Number(100, label="New annotations", precision=0, minimum=1, min_width=120)
+            fields["cron"] = gr.Textbox(label="Times (cron, UTC)", max_lines=1, min_width=120)
+        kinds = [kind.value for kind in RunKind if kind.trains]
+        fields["kinds"] = gr.CheckboxGroup(kinds, label="What to train", elem_id="op-kinds")
+
+    def _writing(self) -> None:
+        fields = self.fields
+        gr.HTML("<h3>How completions are written</h3>", js_on_load=None)
+        fields["base_model"] = gr.Textbox(
+            label="Base model", info="Empty: the installation's. A local folder or hub id.", max_lines=1
+        )
+        with gr.Row():
+            fields["temperature"] = gr.Number(0.8, label="Temperature", min_width=90)
+            fields["top_p"] = gr.Number(1.0, label="Top-p", min_width=90)
+            fields["max_new_tokens"] = gr.Number(160, label="Max. tokens", precision=0, min_width=90)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What a look at the project changes."""
+        return [*(self.fields[name] for name in _FIELDS), self.criteria, self.due]
+
+    def connect(self, ctx: Context, reload: Any, everything: list[Any]) -> None:
+        """Wire the tab's events; `reload(name, project)` gives the values of `everything` after a project was made."""
+
+        def save(name: str | None, project: str | None, criteria: Any, *given: Any) -> list[Any]:
+            handlers.save(ctx, name, project, dict(zip(_FIELDS, given, strict=True)), criteria)
+            gr.Info("The project is saved.")
+            return values(handlers.see_project(ctx, name, project))
+
+        def create(name: str | None, new_name: Any) -> list[Any]:
+            made = handlers.create(ctx, name, new_name)
+            gr.Info(f"Project “{made}” is there; add prompts on the Data tab.")
+            return [*reload(name, made), ""]
+
+        given = [self.project, self.criteria, *(self.fields[name] for name in _FIELDS)]
+        self.save.click(event(save), given, self.outputs, concurrency_limit=2, **QUEUED)
+        self.create.click(event(create), [self.new_name], [*everything, self.new_name], concurrency_limit=1, **QUEUED)
+
+
+def values(view: ProjectView) -> list[Any]:
+    """The values of `ProjectTab.outputs` for `view`."""
+    sampling, policy = view.sampling, view.policy
+    placeholder = gr.Textbox(value=view.base_model, placeholder=view.default_base_model)
+    criteria = [[one.name, one.description, one.low, one.high] for one in view.criteria]
+    due = ""
+    if view.due:
+        kind = "good" if view.due.kinds else "info"
+        due = render.note(sentence(view.due.reason), kind)
+    return [
+        view.guidelines,
+        placeholder,
+        view.overlap,
+        view.queue_target,
+        sampling.temperature,
+        sampling.top_p,
+        sampling.max_new_tokens,
+        policy.mode.value,
+        policy.every_n,
+        policy.cron,
+        list(policy.kinds),
+        criteria or [["", "", 1, 5]],
+        due,
+    ]

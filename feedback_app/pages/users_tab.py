@@ -1,0 +1,120 @@
+"""The Users tab: invite, disable, enable, reset."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from feedback_app import policies
+from feedback_app.handlers import people as handlers
+from feedback_app.handlers.context import Context
+from feedback_app.handlers.people import UserAction, UsersView
+from feedback_app.pages import render
+from feedback_app.pages.render import Markup, Row
+from feedback_app.pages.wiring import QUEUED, event, sentence
+from storage.enums import Role
+from storage.models import User, utc_now
+
+
+class UsersTab:
+    """The tab's components; `outputs` stand in the order of `values`."""
+
+    def __init__(self) -> None:
+        with gr.Row(elem_classes="op-split"):
+            with gr.Column(scale=2, min_width=320, elem_classes="op-card op-narrow"):
+                gr.HTML("<h3>Invite somebody</h3>", js_on_load=None)
+                self.name = gr.Textbox(label="Name", max_lines=1, elem_id="op-invite-name")
+                self.role = gr.Radio(
+                    [role.value for role in Role], value=Role.ANNOTATOR.value, label="Role", elem_id="op-invite-role"
+                )
+                self.invite = gr.Button("Make a one-time link", variant="primary", elem_id="op-invite")
+                self.link = gr.HTML("", elem_id="op-link", js_on_load=None)
+            with gr.Column(scale=5, min_width=320, elem_classes="op-card"):
+                gr.HTML("<h3>Users</h3>", js_on_load=None)
+                self.list = gr.HTML("", elem_id="op-users", js_on_load=None)
+        self.target = gr.Textbox("", visible="hidden")
+        self.action = gr.Textbox("", visible="hidden")
+        self.act = gr.Button("Act on user", visible="hidden", elem_id="op-act-user")
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What a look at the users changes."""
+        return [self.list, self.link]
+
+    def connect(self, ctx: Context) -> None:
+        """Wire the tab's events."""
+
+        def invite(name: str | None, new_name: Any, role: Any) -> list[Any]:
+            return [*values(handlers.invite(ctx, name, new_name, role)), ""]
+
+        def act(name: str | None, target: Any, action: Any) -> list[Any]:
+            view = handlers.act(ctx, name, target, action)
+            if view.notice:
+                gr.Info(sentence(view.notice))
+            return values(view)
+
+        self.invite.click(
+            event(invite), [self.name, self.role], [*self.outputs, self.name], concurrency_limit=2, **QUEUED
+        )
+        self.act.click(
+            event(act),
+            [self.target, self.action],
+            self.outputs,
+            js="() => [window.feedback.chosen.user, window.feedback.chosen.action]",
+            concurrency_limit=2,
+            **QUEUED,
+        )
+
+
+def values(view: UsersView) -> list[Any]:
+    """The values of `UsersTab.outputs` for `view`."""
+    now = utc_now()
+    rows = [
+        Row(
+            [
+                Markup(f"<b>{escape(user.name)}</b>{' (you)' if user.name == view.me else ''}"),
+                user.role.value,
+                render.badge(_state(user)),
+                render.when(user.created_at, now),
+                _buttons(user, view),
+            ]
+        )
+        for user in view.users
+    ]
+    return [render.table(["name", "role", "state", "since", ""], rows, "Nobody yet."), _link(view)]
+
+
+def _state(user: User) -> str:
+    if user.disabled_at:
+        return "disabled"
+    return "active" if user.password_hash else "no password yet"
+
+
+def _buttons(user: User, view: UsersView) -> Markup:
+    reachable = user.role is Role.ANNOTATOR or view.my_role is Role.ADMIN
+    if user.name == view.me or not reachable or view.my_role not in policies.OPERATORS:
+        return Markup("")
+    actions = [UserAction.ENABLE] if user.disabled_at else [UserAction.RESET, UserAction.DISABLE]
+    labels = {UserAction.ENABLE: "Enable", UserAction.RESET: "Reset link", UserAction.DISABLE: "Disable"}
+    return Markup(
+        " ".join(
+            f'<button type="button" class="op-button" data-user="{escape(user.name)}" data-action="{one.value}">'
+            f"{labels[one]}</button>"
+            for one in actions
+        )
+    )
+
+
+def _link(view: UsersView) -> str:
+    if not view.link:
+        return ""
+    told = (
+        f"One-time link for <b>{escape(view.link_for)}</b>. It is shown only now and works once, within "
+        f"{view.link_hours:g} hours. Send it on a private channel."
+    )
+    return (
+        f'<div class="op-link"><p>{told}</p><input readonly value="{escape(view.link)}" aria-label="One-time link" '
+        'onfocus="this.select()"><button type="button" class="op-button" data-copy>Copy</button></div>'
+    )

@@ -1,0 +1,55 @@
+"""Data frames for the live plots; at most 500 points a series, however long the run was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd  # type: ignore[import-untyped]  # pandas ships no types
+
+MAX_POINTS = 500
+
+Points = Sequence[tuple[int, float | None]]
+
+
+class Plot(NamedTuple):
+    """A plot: its title, and (metric, name in the legend, colour) for each line."""
+
+    title: str
+    lines: tuple[tuple[str, str, str], ...]
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """Colour by name in the legend: the same metric always has the same one."""
+        return {label: colour for _, label, colour in self.lines}
+
+
+TRAINING, VALIDATION = "#14938a", "#d9822b"
+LOSS = Plot("Loss", (("loss", "training", TRAINING), ("eval_loss", "validation", VALIDATION)))
+ACCURACY = Plot("Accuracy on pairs", (("accuracy", "training", TRAINING), ("eval_accuracy", "validation", VALIDATION)))
+
+
+def frame(plot: Plot, series: Mapping[str, Points]) -> pd.DataFrame:
+    """Columns step, value, series for `plot`; values that were not finite are left out.
+
+    Longer series are thinned evenly and keep their last point.
+    """
+    rows = [
+        (step, value, label)
+        for metric, label, _ in plot.lines
+        for step, value in thin([point for point in series.get(metric, ()) if point[1] is not None])
+    ]
+    made = pd.DataFrame(rows, columns=["step", "value", "series"])
+    # Typed even when empty: the plot chooses its scales by the type of the first frame it gets.
+    return made.astype({"step": "int64", "value": "float64", "series": "str"})
+
+
+def thin(points: Points, limit: int = MAX_POINTS) -> Points:
+    """Every n-th point such that at most `limit` remain, the last among them."""
+    if len(points) <= limit:
+        return points
+    stride = -(-len(points) // (limit - 1))
+    kept = list(points[::stride])
+    if kept[-1] != points[-1]:
+        kept.append(points[-1])
+    return kept
