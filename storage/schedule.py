@@ -75,7 +75,8 @@ def due(session: Session, project: Project, now: datetime) -> Due:
 
 def _every_n(wanted: int, fresh: int, last: Run | None, kinds: list[RunKind]) -> Due:
     if fresh < wanted:
-        return Due(f"{wanted - fresh} more annotations are needed ({fresh} of {wanted} since the last training)")
+        more = "1 more annotation is" if wanted - fresh == 1 else f"{wanted - fresh} more annotations are"
+        return Due(f"{more} needed ({fresh} of {wanted} since the last training)")
     since = f"run {last.id}" if last is not None else "the start"
     return Due(f"{fresh} new annotations since {since}", kinds, f"every_n after {since}")
 
