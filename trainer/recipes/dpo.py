@@ -133,8 +133,9 @@ class WeightedDpoTrainer(WatchedTrainer, DPOTrainer):
     def _require_reference(self, margins: torch.Tensor) -> None:
         """Before the first step policy and reference are one model: a margin means that the reference is broken."""
         tolerance = 0.05 if not self.args.bf16 and not self.args.fp16 else 0.5  # rounding, summed over tokens
-        if margins.mean().abs() > tolerance:
+        off = float(margins.abs().mean())
+        if off > tolerance:
             raise TrainingFailed(
-                f"the policy does not start from its reference (margin {margins.mean():.3f} at the first step); "
+                f"the policy does not start from its reference (margins of {off:.3f} before the first step); "
                 "the base model changed while the run was being prepared: queue the training again"
             )
