@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session
 
 from storage import audit
 from storage.enums import AnnotationStatus, AssignmentStatus, ItemKind, ItemStatus
@@ -274,15 +274,18 @@ def _assign(
 
 
 def _lease(session: Session, assignment: Assignment) -> Lease:
-    item = session.scalars(
-        select(Item)
-        .where(Item.id == assignment.item_id)
-        .options(selectinload(Item.prompt), selectinload(Item.members).selectinload(ItemCompletion.completion))
+    messages, kind = session.execute(
+        select(Prompt.messages, Item.kind).join(Item, Item.prompt_id == Prompt.id).where(Item.id == assignment.item_id)
     ).one()
-    texts = {member.completion_id: member.completion.text for member in item.members}
+    members = session.execute(
+        select(Completion.id, Completion.text)
+        .join(ItemCompletion, ItemCompletion.completion_id == Completion.id)
+        .where(ItemCompletion.item_id == assignment.item_id)
+    )
+    texts = dict(members.all())
     draft = session.scalar(
         select(Annotation.draft).where(
-            Annotation.item_id == item.id,
+            Annotation.item_id == assignment.item_id,
             Annotation.user_id == assignment.user_id,
             Annotation.status == AnnotationStatus.DRAFT,
             Annotation.superseded_at.is_(None),
@@ -291,12 +294,12 @@ def _lease(session: Session, assignment: Assignment) -> Lease:
     )
     return Lease(
         assignment_id=assignment.id,
-        item_id=item.id,
-        prompt_messages=item.prompt.messages,
+        item_id=assignment.item_id,
+        prompt_messages=messages,
         completions=[(completion_id, texts[completion_id]) for completion_id in assignment.shown_order],
         expires_at=assignment.expires_at,
         draft=draft,
-        kind=item.kind,
+        kind=kind,
     )
 
 
