@@ -128,8 +128,8 @@ def _adapter(version: ModelVersion, home: Path) -> str | None:
 # --- afterwards ---
 
 
-def publish_adapter(session: Session, run: Run, folder: RunFolder, place: Place, result: dict[str, Any]) -> None:
-    """Copy the adapter to its place and register it as a candidate."""
+def publish_adapter(session: Session, run: Run, folder: RunFolder, place: Place, result: dict[str, Any]) -> str:
+    """Copy the adapter to its place and register it as a candidate; gives the version's name."""
     kind = ModelKind.REWARD if run.kind is RunKind.REWARD else ModelKind.POLICY
     name = f"{kind.value}-v{next_number(session, run.project, kind)}"
     relative = f"artifacts/versions/{run.project_id}/{name}"
@@ -141,6 +141,7 @@ def publish_adapter(session: Session, run: Run, folder: RunFolder, place: Place,
     metrics = {name: value for name, value in result.items() if not isinstance(value, dict)}
     version = register_version(session, run, kind, relative, digest, metrics, folder.job().base_model)
     add_log(session, run.id, [f"registered {version.name}"])
+    return version.name
 
 
 def enter_completions(session: Session, run: Run, folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:

@@ -319,7 +319,8 @@ class Lane:
                 if live.kind is RunKind.GENERATE:
                     result = enter_completions(session, run, live.folder, result)
                 else:
-                    publish_adapter(session, run, live.folder, self._place, result)
+                    version = publish_adapter(session, run, live.folder, self._place, result)
+                    result = {**result, "model_version": version}
                 finish_run(
                     session,
                     live.run_id,
