@@ -1,0 +1,124 @@
+"""When a worker queues generation and training by itself: what it asks for, and that it never asks twice."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from storage.engine import read_only
+from storage.enums import RunKind, RunStatus, Split
+from storage.models import Project, Run, utc_now
+from storage.projects import update_project
+from storage.runs import claim_run, finish_run, list_runs
+from tests.factories import make_annotation, make_item, make_items, make_project, make_prompt, make_user, make_version
+from trainer.filling import FIRST, fill_queues
+from trainer.schedule import queue_due
+
+
+def _project(sessions: sessionmaker[Session], prompts: int = 30, **fields: Any) -> int:
+    with sessions.begin() as session:
+        project = make_project(session, **fields)
+        for _ in range(prompts):
+            make_prompt(session, project)
+        return project.id
+
+
+def _fill(sessions: sessionmaker[Session], **fields: Any) -> list[Run]:
+    ids = fill_queues(sessions, "starter", **fields)
+    with read_only(sessions) as session:
+        return [session.get_one(Run, run_id) for run_id in ids]
+
+
+def _finish(sessions: sessionmaker[Session], run: Run, status: RunStatus, items: int | None = None) -> None:
+    with sessions.begin() as session:
+        claim_run(session, "w", [run.kind])
+        finish_run(session, run.id, "w", status, result=None if items is None else {"items": items})
+
+
+def test_an_empty_queue_gets_a_small_run_first_and_the_rest_afterwards(sessions: sessionmaker[Session]) -> None:
+    project_id = _project(sessions, queue_target=20)
+    (first,) = _fill(sessions)
+    assert first.config["prompts"] == FIRST
+    assert _fill(sessions) == []  # it is not done yet
+    _finish(sessions, first, RunStatus.SUCCEEDED, items=FIRST)
+    with sessions.begin() as session:
+        make_items(session, session.get_one(Project, project_id), FIRST)
+    (second,) = _fill(sessions)
+    assert second.config["prompts"] == 20 - FIRST
+
+
+def test_a_queue_that_is_full_or_nearly_so_is_left_alone(sessions: sessionmaker[Session]) -> None:
+    project_id = _project(sessions, queue_target=8)
+    with sessions.begin() as session:
+        make_items(session, session.get_one(Project, project_id), 7)
+    assert _fill(sessions) == []
+
+
+def test_nothing_is_asked_without_prompts_or_with_a_target_of_zero(
+    sessions: sessionmaker[Session],
+) -> None:
+    _project(sessions, prompts=0)
+    _project(sessions, queue_target=0)
+    assert _fill(sessions) == []
+
+
+def test_each_project_gets_its_own_run(sessions: sessionmaker[Session]) -> None:
+    wanted = {_project(sessions), _project(sessions)}
+    assert {run.project_id for run in _fill(sessions)} == wanted
+
+
+def test_runs_that_bring_nothing_are_not_repeated_at_once(sessions: sessionmaker[Session]) -> None:
+    _project(sessions)
+    now = utc_now()
+    (first,) = _fill(sessions, now=now)
+    _finish(sessions, first, RunStatus.FAILED)
+    assert _fill(sessions, now=now + timedelta(seconds=15)) == []
+    (second,) = _fill(sessions, now=now + timedelta(seconds=60))
+    _finish(sessions, second, RunStatus.SUCCEEDED, items=0)  # duplicates only
+    assert _fill(sessions, now=now + timedelta(seconds=25)) == []
+    assert len(_fill(sessions, now=now + timedelta(minutes=5))) == 1
+
+
+def test_a_newer_candidate_is_mixed_in(sessions: sessionmaker[Session]) -> None:
+    project_id = _project(sessions)
+    with sessions.begin() as session:
+        make_version(session, session.get_one(Project, project_id))
+    (run,) = _fill(sessions)
+    assert 0 < run.config["candidate_share"] < 1
+
+
+# --- periodic training ---
+
+
+def test_training_is_queued_once_when_enough_feedback_has_come(sessions: sessionmaker[Session], home: Path) -> None:
+    with sessions.begin() as session:
+        project, user = make_project(session), make_user(session)
+        update_project(session, project, training_policy={"mode": "every_n", "every_n": 24, "kinds": ["dpo"]})
+        for split, count in ((Split.TRAIN, 20), (Split.TEST, 3)):
+            for _ in range(count):
+                make_item(session, project, prompt=make_prompt(session, project, split=split))
+                make_annotation(session, project, user)
+        project_id = project.id
+    assert queue_due(sessions, home, "starter") == []
+    with sessions.begin() as session:
+        project, user = session.get_one(Project, project_id), make_user(session)
+        make_item(session, project, prompt=make_prompt(session, project, split=Split.TRAIN))
+        make_annotation(session, project, user)
+    assert len(queue_due(sessions, home, "starter")) == 1
+    assert queue_due(sessions, home, "starter") == []
+    with read_only(sessions) as session:
+        (run,) = list_runs(session)
+    assert run.kind is RunKind.DPO
+    assert run.cause is not None
+
+
+def test_too_little_feedback_is_no_error(sessions: sessionmaker[Session], home: Path) -> None:
+    with sessions.begin() as session:
+        project = make_project(session)
+        update_project(session, project, training_policy={"mode": "every_n", "every_n": 1, "kinds": ["reward", "dpo"]})
+        make_item(session, project)
+        make_annotation(session, project, make_user(session))
+    assert queue_due(sessions, home, "starter") == []
