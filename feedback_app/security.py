@@ -100,6 +100,12 @@ class Throttle:
         """Forget the failures of `key`."""
         self._failures.pop(key, None)
 
+    def take_back(self, key: tuple[str, ...]) -> None:
+        """Forget the newest failure of `key`: it was counted ahead of time and none came of it."""
+        times = self._failures.get(key)
+        if times:
+            times.pop()
+
 
 # --- who is asking ---
 
@@ -261,6 +267,8 @@ class BodyLimit:
 
         async def watched(message: Message) -> None:
             nonlocal started
+            if seen > limit and not started:  # whoever read the body made another answer of the error
+                raise _TooLarge
             started = True
             await send(message)
 

@@ -93,7 +93,13 @@ def _layout() -> _Ui:
     with gr.Row(elem_id="fb-top"):
         gr.HTML(BRAND, elem_id="fb-brand", js_on_load=None)
         ui.project = gr.Dropdown(
-            choices=[], label="Project", show_label=False, container=False, elem_id="fb-project", min_width=140
+            choices=[],
+            label="Project",
+            show_label=False,
+            container=False,
+            elem_id="fb-project",
+            # The server checks the name; Gradio would check it against the empty list above after a restart.
+            allow_custom_value=True,
         )
         ui.stage = gr.HTML(_stage(None), elem_id="fb-stage-box", js_on_load=None)
         ui.top = gr.HTML(_top(None), elem_id="fb-bar", js_on_load=None)

@@ -27,7 +27,13 @@ def build(ctx: Context) -> gr.Blocks:
         with gr.Row(elem_id="fb-top"):
             gr.HTML(BRAND, elem_id="fb-brand", js_on_load=None)
             chosen = gr.Dropdown(
-                choices=[], label="Project", show_label=False, container=False, elem_id="fb-project", min_width=180
+                choices=[],
+                label="Project",
+                show_label=False,
+                container=False,
+                elem_id="fb-project",
+                # The server checks the name; Gradio would check it against the empty list above after a restart.
+                allow_custom_value=True,
             )
             top = gr.HTML("", elem_id="fb-bar", js_on_load=None)
         with gr.Tabs(elem_id="op-tabs"):
@@ -84,36 +90,51 @@ class _Looks:
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
 
+    # A tab is also "selected" while the page loads, before a project is chosen: `everything` is on its way then.
+
     def runs(self, name: str | None, chosen: str | None, run: Any) -> list[Any]:
-        return runs_tab.values(runs.see_runs(self.ctx, name, chosen, run))
+        """The Runs tab."""
+        return runs_tab.values(runs.see_runs(self.ctx, name, chosen, run)) if chosen else self._nothing(8)
 
     def models(self, name: str | None, chosen: str | None, version: Any) -> list[Any]:
-        return models_tab.values(models.see_models(self.ctx, name, chosen, version))
+        """The Models tab."""
+        return models_tab.values(models.see_models(self.ctx, name, chosen, version)) if chosen else self._nothing(5)
 
     def data(self, name: str | None, chosen: str | None) -> list[Any]:
-        return data_tab.values(data.see_data(self.ctx, name, chosen))
+        """The Data tab."""
+        return data_tab.values(data.see_data(self.ctx, name, chosen)) if chosen else self._nothing(2)
 
     def users(self, name: str | None) -> list[Any]:
+        """The Users tab."""
         return users_tab.values(people.see_users(self.ctx, name))
 
     def project(self, name: str | None, chosen: str | None) -> list[Any]:
-        return project_tab.values(project.see_project(self.ctx, name, chosen))
+        """The Project tab."""
+        return project_tab.values(project.see_project(self.ctx, name, chosen)) if chosen else self._nothing(13)
 
-    def preview(self, name: str | None, chosen: str | None) -> str:
+    def preview(self, name: str | None, chosen: str | None) -> Any:
+        """What training would use."""
+        if not chosen:
+            return gr.skip()
         try:
             return runs_tab.preview(runs.what_training_uses(self.ctx, name, chosen))
         except FeedbackError as error:
             return render.note(str(error), "bad")
 
+    @staticmethod
+    def _nothing(outputs: int) -> list[Any]:
+        return [gr.skip() for _ in range(outputs)]
+
     def everything(self, name: str | None, chosen: str | None, run: Any = None) -> list[Any]:
+        """Every tab, for the project chosen or the first one."""
         view = project.see_project(self.ctx, name, chosen)
         here = view.project
         return [
             f'<nav class="fb-nav">{account_links(view.me, view.my_role, "operate")}</nav>',
             gr.Dropdown(choices=view.projects, value=here),
             *project_tab.values(view),
-            *self.runs(name, here, run),
-            *self.models(name, here, None),
-            *self.data(name, here),
+            *runs_tab.values(runs.see_runs(self.ctx, name, here, run)),
+            *models_tab.values(models.see_models(self.ctx, name, here, None)),
+            *data_tab.values(data.see_data(self.ctx, name, here)),
             *self.users(name),
         ]

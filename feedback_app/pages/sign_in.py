@@ -77,7 +77,8 @@ class SignInRoutes:
         known = await anyio.to_thread.run_sync(account.credentials, self.ctx, name)
         if not await password_matches_soon(known.password_hash, password):
             return page("login", "Sign in", status=401, problem=WRONG, name=name, next=onward)
-        self.per_account.succeeded(keys[0][1])
+        self.per_account.succeeded((name.casefold(), address))
+        self.per_address.take_back((address,))
         entry = await anyio.to_thread.run_sync(account.enter, self.ctx, name)
         return self._entered(entry, onward)
 
