@@ -29,7 +29,6 @@ COMMON_SENSE: dict[str, dict[str, float]] = {
     "tone": {"warm": 0.8, "neutral": 0.4, "curt": -0.4, "rude": -1.5},
     "length": {"short": 0.1, "medium": 0.3, "rambling": -0.7},
 }
-UNREADABLE = -4.0  # what no facet can be read from is worse than the worst reply
 NOISE = 0.5  # of one look at one reply, standard deviation, in points
 TIE_WITHIN = 0.35
 NOT_FIT_TO_SEND = -1.2
@@ -47,11 +46,12 @@ class Taste:
             for facet, values in COMMON_SENSE.items()
             for scale in (rng.uniform(0.5, 1.5),)
         }
+        self.worst = sum(min(points.values()) for points in self._points.values())
 
     def of(self, facets: Facets | None) -> float:
-        """How much a reply with these facets is worth, in points; `None` stands for an unreadable one."""
+        """How much a reply with these facets is worth, in points; an unreadable one (None) as little as the worst."""
         if facets is None:
-            return UNREADABLE
+            return self.worst
         return sum(points[_word(facets, facet)] for facet, points in self._points.items())
 
     def of_text(self, messages: Sequence[Message], text: str) -> float:

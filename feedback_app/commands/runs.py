@@ -51,7 +51,7 @@ def show(run: RunId, as_json: JsonFlag = False) -> None:
 
     with open_store() as store, read_only(store.sessions) as session:
         row = get_run(session, run)
-        payload = run_payload(session, row, row.project.name)
+        payload = run_payload(row, row.project.name)
         payload |= {
             "error": row.error,
             "config": row.config,

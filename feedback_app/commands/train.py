@@ -10,9 +10,7 @@ import typer
 from feedback_app.commands.shared import JsonFlag, ProjectName, emit, open_store, say, table
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from storage.models import ModelVersion, Run
+    from storage.models import Run
 
 
 class TrainKind(StrEnum):
@@ -37,7 +35,6 @@ def train(
 ) -> None:
     """Train on what a project has collected. A worker does it; --wait shows the progress and the result."""
     from storage.audit import record
-    from storage.engine import read_only
     from storage.enums import RunKind, RunStatus
     from storage.projects import get_project
     from storage.training import queue_training
@@ -56,8 +53,7 @@ def train(
 
             with own_worker(store.sessions, say, "train", store.settings.logs) as look_after:
                 run = wait_for_run(store.sessions, run.id, say, look_after)
-        with read_only(store.sessions) as session:
-            payload = run_payload(session, run, project)
+    payload = run_payload(run, project)
     lines = [run_table(payload)]
     if not wait:
         lines.append(f"queued; a worker takes it (feedback-app worker). Look: feedback-app runs show {run.id}")
@@ -83,29 +79,20 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return values
 
 
-def run_payload(session: Session, run: Run, project: str) -> dict[str, Any]:
+def run_payload(run: Run, project: str) -> dict[str, Any]:
     """A run as scripts read it: final metrics, and the model version that it made."""
-    version = version_of(session, run)
     result = dict(run.result or {})
+    version = result.pop("model_version", None)
     return {
         "run": run.id,
         "project": project,
         "kind": run.kind,
         "status": run.status,
         "metrics": result.pop("metrics", result),
-        "model_version": version.name if version else None,
+        "model_version": version,
         "step": run.step,
         "total_steps": run.total_steps,
     }
-
-
-def version_of(session: Session, run: Run) -> ModelVersion | None:
-    """The model version that the run made."""
-    from sqlalchemy import select
-
-    from storage.models import ModelVersion
-
-    return session.scalar(select(ModelVersion).where(ModelVersion.run_id == run.id))
 
 
 def run_table(payload: dict[str, Any]) -> Any:

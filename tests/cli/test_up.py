@@ -1,15 +1,8 @@
 """The processes behind `up`: watched, ended together, never orphaned."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import socket
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -18,38 +11,8 @@ import pytest
 from feedback_app import supervisor
 from feedback_app.supervisor import Supervisor, free_port, last_line
 from storage.errors import FeedbackError
+from tests.app import running_app, until
 from tests.cli.conftest import Cli
-
-PATIENCE = 90.0  # seconds; a busy machine loads the web framework slowly
-
-
-def until(true: Callable[[], Any], what: str) -> Any:
-    """Wait for something; the test fails when it does not come."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := true():
-            return found
-        time.sleep(0.05)
-    pytest.fail(f"waited in vain for {what}")
-
-
-@contextmanager
-def up(home: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """`feedback-app up --demo` on a free port, and the object it prints once the pages answer."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "feedback_app", "up", "--demo", "--port", "0", "--json"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FEEDBACK_HOME": str(home)},
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, (home / "logs" / "web.log").read_text()
-        yield process, json.loads(line)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def _gone(processes: list[psutil.Process]) -> bool:
@@ -57,24 +20,24 @@ def _gone(processes: list[psutil.Process]) -> bool:
 
 
 def test_up_answers_and_one_ctrl_c_stops_all(home: Path) -> None:
-    with up(home) as (process, ready):
-        assert httpx.get(f"{ready['url']}/login", trust_env=False).status_code == 200
-        assert set(ready["links"]) == {"operator", "annotator"}
-        assert httpx.get(ready["links"]["operator"], trust_env=False).status_code == 200
+    with running_app(home) as app:
+        assert httpx.get(f"{app.url}/login", trust_env=False).status_code == 200
+        assert set(app.links) == {"operator", "annotator"}
+        assert httpx.get(app.links["operator"], trust_env=False).status_code == 200
         children = until(
-            lambda: (found := psutil.Process(process.pid).children(recursive=True)) and len(found) >= 3 and found,
+            lambda: (found := psutil.Process(app.process.pid).children(recursive=True)) and len(found) >= 3 and found,
             "web and two workers",
         )
-        process.send_signal(signal.SIGINT)
-        assert process.wait(supervisor.GRACE_SECONDS + 10) == 0
+        app.process.send_signal(signal.SIGINT)
+        assert app.process.wait(supervisor.GRACE_SECONDS + 10) == 0
         until(lambda: _gone(children), "the end of every child")
 
 
 def test_nothing_survives_a_killed_parent(home: Path) -> None:
-    with up(home) as (process, _ready):
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.wait()
+    with running_app(home) as app:
+        children = psutil.Process(app.process.pid).children(recursive=True)
+        app.process.kill()
+        app.process.wait()
         until(lambda: _gone(children), "the end of every child")
 
 
@@ -102,8 +65,6 @@ def test_the_death_of_the_web_process_ends_everything_with_its_reason(home: Path
 
 
 def test_a_taken_port_is_one_line(cli: Cli) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

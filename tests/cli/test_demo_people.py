@@ -1,0 +1,99 @@
+"""Simulated annotators: one hidden taste, honest looks at what they are shown, everything said through a submission."""
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from feedback_app.demo_people import COMMON_SENSE, Annotator, Taste, request_in
+from storage.enums import Outcome
+from storage.items import Lease
+from storage.models import Message
+from trainer.starter.facets import FACETS, Action, Apology, Facets, Facts, Greeting, Length, Request, Tone
+from trainer.starter.grammar import sample_prompts, write_reply
+
+GOOD = Facets(Greeting.RIGHT, Apology.YES, Facts.RIGHT, Action.CONCRETE, Tone.WARM, Length.MEDIUM)
+BAD = Facets(Greeting.WRONG, Apology.NO, Facts.WRONG, Action.VAGUE, Tone.RUDE, Length.RAMBLING)
+REQUESTS = sample_prompts(30, seed=5, held_out=False)
+
+
+def _messages(request: Request) -> list[Message]:
+    return [{"role": "user", "content": request.text}]
+
+
+def _lease(request: Request, replies: Sequence[Facets | str], rng: random.Random) -> Lease:
+    texts = [reply if isinstance(reply, str) else write_reply(rng, request, reply) for reply in replies]
+    return Lease(1, 1, _messages(request), list(enumerate(texts, start=1)), datetime.now(UTC), None)
+
+
+def test_the_taste_covers_every_facet_and_value() -> None:
+    assert {name: {value.value for value in values} for name, values in FACETS.items()} == {
+        name: set(points) for name, points in COMMON_SENSE.items()
+    }
+
+
+def test_a_seed_is_a_taste_and_another_seed_another() -> None:
+    assert Taste(1).of(GOOD) == Taste(1).of(GOOD)
+    assert Taste(1).of(GOOD) != Taste(2).of(GOOD)
+    assert Taste(1).of(GOOD) > 0 > Taste(1).of(BAD) == pytest.approx(Taste(1).worst)
+
+
+def test_a_reply_is_worth_what_its_facets_are() -> None:
+    taste = Taste(3)
+    for request in REQUESTS:
+        text = write_reply(random.Random(0), request, GOOD)
+        assert taste.of_text(_messages(request), text) == taste.of(GOOD)
+        assert taste.of_text(_messages(request), "Blah.") == taste.worst
+
+
+@pytest.mark.parametrize("good_first", [True, False])
+def test_the_clearly_better_reply_is_preferred_on_whichever_side_it_stands(good_first: bool) -> None:
+    rng = random.Random(1)
+    person = Annotator(Taste(1), rng)
+    for request in REQUESTS:
+        said = person.judge(_lease(request, (GOOD, BAD) if good_first else (BAD, GOOD), rng), quality_id=9)
+        assert said.preference is not None
+        assert said.preference.outcome is (Outcome.FIRST if good_first else Outcome.SECOND)
+        assert said.preference.strength == 3
+        stars = {rating.completion_id: rating.value for rating in said.ratings}
+        assert stars[1 if good_first else 2] > stars[2 if good_first else 1]
+
+
+def test_two_poor_replies_are_both_bad_and_equals_are_often_a_tie() -> None:
+    rng = random.Random(2)
+    person = Annotator(Taste(1), rng)
+    outcomes = [person.judge(_lease(request, (BAD, BAD), rng), 9).preference for request in REQUESTS]
+    assert {said.outcome for said in outcomes if said} == {Outcome.BOTH_BAD}
+    outcomes = [person.judge(_lease(request, (GOOD, GOOD), rng), 9).preference for request in REQUESTS]
+    assert Outcome.TIE in {said.outcome for said in outcomes if said}
+
+
+def test_the_worse_reply_is_criticised_and_a_rewrite_mends_it() -> None:
+    rng = random.Random(3)
+    taste = Taste(1)
+    person = Annotator(taste, rng)
+    rude = GOOD.but(Tone.RUDE)
+    critiques = refinements = 0
+    for request in REQUESTS:
+        lease = _lease(request, (GOOD, rude), rng)
+        said = person.judge(lease, 9)
+        critiques += len(said.critiques)
+        assert all(critique.completion_id == 2 for critique in said.critiques)
+        for rewrite in said.refinements:
+            refinements += 1
+            assert taste.of_text(lease.prompt_messages, rewrite.text) > taste.of(rude)
+    assert critiques > refinements > 0
+
+
+def test_an_unreadable_reply_gets_no_critique_but_loses() -> None:
+    rng = random.Random(4)
+    said = Annotator(Taste(1), rng).judge(_lease(REQUESTS[0], (GOOD, "Lorem ipsum."), rng), 9)
+    assert said.preference is not None
+    assert said.preference.outcome is Outcome.FIRST
+    assert said.critiques == []
+
+
+def test_a_prompt_of_another_kind_is_a_fault_not_a_guess() -> None:
+    with pytest.raises(ValueError, match="not a prompt of the demo"):
+        request_in([{"role": "user", "content": "What is the capital of France?"}])
