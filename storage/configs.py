@@ -65,7 +65,9 @@ class TrainingSettings(Settings):
     batch_size: int | None = Field(None, ge=1, le=4096)
     gradient_accumulation: int = Field(1, ge=1)
     lora_r: int | None = Field(None, ge=1, le=1024)
-    max_length: int = Field(1024, ge=16)  # tokens of prompt + completion; see trainer.datasets for the rule
+    # Tokens of prompt + completion (see trainer.datasets for the rule). None: 1024, on a CPU 512; where that is more
+    # than the model's context, the context.
+    max_length: int | None = Field(None, ge=16)
     seed: int = 0
     eval_steps: int | None = Field(None, ge=1)
     save_steps: int | None = Field(None, ge=1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from storage.models import Message
 from trainer.folder import RunFolder
 
 MIN_PROMPT_TOKENS = 16
+GPU_LENGTH, CPU_LENGTH = 1024, 512
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,14 @@ class Fitted(NamedTuple):
     shortened: bool
 
 
-def model_max_length(config: Any, asked: int) -> int:
-    """`asked`, reduced to the model's context when that is shorter."""
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return min(asked, context) if context else asked
+def training_length(config: Any, asked: int | None, device: str) -> int:
+    """Tokens a training sequence may have: `asked`, else what the device bears, and never more than the context."""
+    return min(asked or (CPU_LENGTH if device == "cpu" else GPU_LENGTH), context_length(config))
+
+
+def context_length(config: Any) -> int:
+    """The model's context in tokens; unbounded where its config names none."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def prompt_ids(tokenizer: Any, messages: list[Message]) -> list[int]:

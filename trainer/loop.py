@@ -17,6 +17,7 @@ from trainer.checkpoints import newest_checkpoint, peak_memory_mb, save_adapter
 from trainer.folder import RunFolder, finite
 
 PATIENCE = 3  # evaluations without a better loss on held-out pairs
+WATCHED_PAIRS = 128
 AUTOCAST_PARAMETERS = 10_000_000  # below, bfloat16 autocast costs more on a CPU than it saves
 
 
@@ -93,6 +94,14 @@ def adapter_config(config: TrainingSettings, task: str) -> LoraConfig:
         target_modules="all-linear",
         modules_to_save=["score"] if task == "SEQ_CLS" else None,
     )
+
+
+def watched(data: dict[Split, Any]) -> Any:
+    """The held-out pairs looked at while training; the figures at the end use all of them."""
+    validation = data.get(Split.VALIDATION)
+    if validation is None or len(validation) <= WATCHED_PAIRS:
+        return validation
+    return validation.select(range(WATCHED_PAIRS))  # snapshots are ordered by a hash: the first ones are a fair sample
 
 
 def early_stopping(config: TrainingSettings, data: dict[Split, Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from storage.configs import SamplingSettings
 from storage.errors import ModelUnusable
 from storage.models import Message
-from trainer.datasets import fit_prompt, model_max_length
+from trainer.datasets import context_length, fit_prompt
 
 STARTER = "starter"
 _LOGIT_BUDGET = 64_000_000  # floats held at once while log-probabilities are computed
@@ -201,7 +201,7 @@ def make_generator(
     model = load_model(base, pick_dtype(dtype, device), device)
     model = add_adapters(model, {name: folder for name, folder in adapters.items() if folder is not None})
     model.eval()
-    budget = model_max_length(model.config, 1_000_000) - sampling.max_new_tokens
+    budget = context_length(model.config) - sampling.max_new_tokens
     if budget < 16:
         raise ModelUnusable(
             f"max_new_tokens {sampling.max_new_tokens} leaves no room for a prompt in the context of {base}; lower it"

@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 
 from storage.configs import GenerateConfig
+from storage.enums import RunKind
 from storage.errors import FeedbackError
 from trainer.folder import Cancelled, Job, RunFolder
 
@@ -56,17 +57,21 @@ def _prepare(folder: RunFolder, job: Job) -> None:
     from trainer.checkpoints import record_environment
     from trainer.policy import pick_device
 
-    threads = (
-        job.config.get("threads") or _cores()
-    )  # training runs are niced, idle threads sleep: nobody waits for them
+    threads = job.config.get("threads") or default_threads(job.recipe)
     torch.set_num_threads(threads)
     device = pick_device(job.config.get("device") or GenerateConfig().device)
     record_environment(folder, device, threads)
     folder.check_cancel()
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def default_threads(kind: RunKind) -> int:
+    """All cores for generation, half of them for training.
+
+    Threads of one run wait for each other: beside other busy processes two are several times slower than one, and web
+    and generator are to stay quick while a model trains.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // 2) if kind.trains else cores
 
 
 def explain(error: BaseException) -> tuple[str, bool]:

@@ -21,9 +21,9 @@ from storage.configs import DpoConfig, parse
 from storage.enums import Split
 from storage.errors import TrainingFailed
 from trainer.callbacks import EventCallback, WatchedTrainer
-from trainer.datasets import load_splits, mean_weight, model_max_length
+from trainer.datasets import load_splits, mean_weight, training_length
 from trainer.folder import Job, RunFolder
-from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments
+from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments, watched
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
 
 
@@ -36,7 +36,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
     tokenizer = load_tokenizer(base)
     model = load_model(base, pick_dtype(config.dtype, device), device)
     folder.say(f"base model {job.base_model}: {model.num_parameters():,} parameters, {model.dtype}, on {device}")
-    data, fit = load_splits(folder, tokenizer, model_max_length(model.config, config.max_length))
+    data, fit = load_splits(folder, tokenizer, training_length(model.config, config.max_length, device))
     if config.precompute_reference:
         folder.say("computing the reference's log-probabilities")
 
@@ -54,7 +54,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
         ),
         data_collator=DpoCollator(tokenizer.pad_token_id, mean_weight=mean_weight(data[Split.TRAIN])),
         train_dataset=data[Split.TRAIN],
-        eval_dataset=data.get(Split.VALIDATION),
+        eval_dataset=watched(data),
         processing_class=tokenizer,
         peft_config=adapter_config(config, "CAUSAL_LM"),
         callbacks=[watch, *early_stopping(config, data)],
