@@ -11,7 +11,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from trainer.starter import train_starter
-from trainer.starter.muon import Muon, orthogonalise
 from trainer.starter.tokens import make_tokenizer
 
 
@@ -64,25 +63,12 @@ def test_the_same_seed_gives_the_same_tokenizer_model_and_lessons(tokenizer: Any
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("shape", [(3, 16, 40), (2, 40, 16), (1, 16, 16)])
-def test_muon_makes_updates_nearly_orthogonal(shape: tuple[int, int, int]) -> None:
-    torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
-    assert values.min() > 0.3
-    assert values.max() < 1.4
-
-
-def test_muon_finds_the_least_squares_solution() -> None:
-    torch.manual_seed(0)
-    inputs, target = torch.randn(64, 8), torch.randn(8, 6)
-    matrix = torch.nn.Parameter(torch.zeros(8, 6))
-    optimizer = Muon([matrix], lr=0.05)
-    for step in range(300):
-        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 300)
-        optimizer.zero_grad()
-        ((inputs @ (matrix - target)) ** 2).mean().backward()
-        optimizer.step()
-    assert (matrix - target).abs().max() < 0.05
+def test_a_fresh_model_copies_before_any_training(tokenizer: Any) -> None:
+    ready = train_starter.make_model(len(tokenizer), seed=0)
+    blank = LlamaForCausalLM(ready.config)
+    batch = train_starter.copy_batch(len(tokenizer), random.Random(1))
+    with torch.inference_mode():
+        assert train_starter.loss_of(ready, batch) < 0.8 * train_starter.loss_of(blank, batch)
 
 
 def test_the_rate_rises_stays_and_ends_at_nothing() -> None:

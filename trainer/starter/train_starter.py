@@ -28,21 +28,21 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from trainer.starter import phrases
 from trainer.starter.card import CARD
+from trainer.starter.copying import start_with_copying
 from trainer.starter.lessons import write_lesson
-from trainer.starter.muon import Muon
 from trainer.starter.tokens import END, PAD, SPECIAL, encode_lesson, make_tokenizer
 
-TOKENS_PER_STEP = 4096
+TOKENS_PER_STEP = 3072
 """Of all processes together."""
 POOL = 768
 """Lessons sorted by length together, so that a batch wastes little on padding."""
-SHARES = (0.30, 0.45, 0.25)
-"""Replies, refinements, judgements."""
-MUON_RATE, ADAM_RATE = 0.02, 2e-3
-WARM_UP, COOL_DOWN = 0.02, 0.45
+SHARES = (0.30, 0.40, 0.30)
+"""Odds of replies, refinements and judgements."""
+RATE = 2e-3
+WARM_UP, COOL_DOWN = 0.02, 0.5
 """Fractions of the time in which the learning rate rises at the start and falls to nothing at the end."""
-COPY_ONLY, COPY_SOMETIMES, COPY_EVERY = 0.08, 0.6, 5
-"""Random tokens written twice: every batch at first, then every fifth. Copying appears with it."""
+COPY_ONLY, COPY_SOMETIMES, COPY_EVERY = 0.03, 0.5, 6
+"""Random tokens written twice: every batch at first, then every sixth. Copying is practised so."""
 ALPHABETS = (12, 48, 512)
 """Of how many different tokens: with few, a token alone does not tell what follows it, as in order numbers."""
 EXPORT_EVERY = 240.0
@@ -59,22 +59,28 @@ def make_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
         hidden_size=256,
         intermediate_size=704,
         num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=8,
+        num_attention_heads=4,
+        num_key_value_heads=4,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
+        # Slow enough that half of a head's rotary pairs hardly turn within a conversation: see copying.py.
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         bos_token_id=None,
         eos_token_id=END,
         pad_token_id=PAD,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    start_with_copying(model)
+    return model
 
 
-def lesson_batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Iterator[Batch]:
+def lesson_batches(
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random, shares: tuple[float, float, float] = SHARES
+) -> Iterator[Batch]:
     """Batches of lessons without end, each of about this process's part of TOKENS_PER_STEP with its padding."""
     budget = TOKENS_PER_STEP // world()[1]
     while True:
-        pool = [encode_lesson(tokenizer, write_lesson(rng, SHARES)) for _ in range(POOL)]
+        pool = [encode_lesson(tokenizer, write_lesson(rng, shares)) for _ in range(POOL)]
         pool.sort(key=lambda lesson: len(lesson[0]))
         batches: list[list[tuple[list[int], list[float]]]] = [[]]
         for lesson in pool:
@@ -123,16 +129,6 @@ def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
     return (losses * chosen).sum() / chosen.sum()
 
 
-def make_optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Muon for attention, where copying is learned; AdamW for the rest, for which Muon would cost half a step."""
-    attention = [p for name, p in model.named_parameters() if "self_attn" in name]
-    others = [p for name, p in model.named_parameters() if "self_attn" not in name]
-    return [
-        Muon(attention, lr=MUON_RATE),
-        torch.optim.AdamW(others, lr=ADAM_RATE, weight_decay=0.0, betas=(0.9, 0.98)),
-    ]
-
-
 def world() -> tuple[int, int]:
     """This process's number and how many there are."""
     return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
@@ -157,14 +153,18 @@ def rate(done: float) -> float:
 
 
 def train(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, minutes: float, seed: int, out: Path
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    minutes: float,
+    seed: int,
+    out: Path,
+    shares: tuple[float, float, float] = SHARES,
 ) -> dict[str, float]:
     """Teach until the time is up, exporting now and then; returns steps, tokens, seconds and the last losses."""
     rank, processes = world()
     rng = random.Random(seed * processes + rank)
-    optimizers = make_optimizers(model)
-    bases = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    lessons = lesson_batches(tokenizer, rng)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    lessons = lesson_batches(tokenizer, rng, shares)
     model.train()
     start = exported = time.monotonic()
     step = tokens = 0
@@ -176,11 +176,9 @@ def train(
         loss.backward()
         done = share_gradients(model, time.monotonic() - start) / (minutes * 60)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, base in zip(optimizers, bases, strict=True):
-            for group, rate_at_full in zip(optimizer.param_groups, base, strict=True):
-                group["lr"] = rate_at_full * rate(done)
-            optimizer.step()
-            optimizer.zero_grad()
+        optimizer.param_groups[0]["lr"] = RATE * rate(done)
+        optimizer.step()
+        optimizer.zero_grad()
         step, tokens = step + 1, tokens + batch[0].numel() * processes
         if not copying:
             mean = loss.item() if math.isnan(mean) else 0.95 * mean + 0.05 * loss.item()
@@ -239,6 +237,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=55.0, help="how long to train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, help="a model made by this script, to be taught further")
+    parser.add_argument(
+        "--shares", type=float, nargs=3, default=SHARES, help="odds of replies, refinements and judgements"
+    )
     parser.add_argument("--compile", action="store_true", help="1.4 times as fast; needs a C++ compiler")
     args = parser.parse_args()
     if "WORLD_SIZE" in os.environ:
@@ -253,7 +254,7 @@ def main() -> None:
     if args.compile:
         model.model.compile(dynamic=True)
     print(json.dumps({"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}), flush=True)
-    result = train(model, tokenizer, args.minutes, args.seed, args.out)
+    result = train(model, tokenizer, args.minutes, args.seed, args.out, tuple(args.shares))
     if world()[0] != 0:
         return
     print(json.dumps(result), flush=True)
