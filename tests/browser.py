@@ -31,9 +31,13 @@ class OpenBrowser(Protocol):
         """A context manager giving a Playwright page; closed with its context at the end."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser process for the whole session; skips where Chromium or Playwright is absent."""
+    """One browser process for a test file; skips where Chromium or Playwright is absent.
+
+    Not for the whole session: while it lives, Playwright's event loop counts as running, and `asyncio.run` of other
+    tests would fail.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (dev extra)")
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not there; install Debian's chromium for the browser tests")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.testclient import TestClient
 
@@ -23,7 +24,8 @@ from feedback_app.security import COOKIE, hash_password
 from feedback_app.server import create_app, listen
 from feedback_app.settings import Settings, load_settings
 from storage.engine import make_engine, make_sessions
-from storage.enums import Role
+from storage.enums import Role, RunStatus
+from storage.models import Run
 from tests import factories
 from tests.browser import chromium, open_browser
 
@@ -76,10 +78,10 @@ def house(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture
-def client(house: House) -> Iterator[TestClient]:
+def client(house: House) -> TestClient:
     """A browser without JavaScript that nobody is signed in with; it follows no redirects."""
     # Without its lifespan, which would close the shared store.
-    yield TestClient(house.app, base_url="http://testserver", follow_redirects=False)
+    return TestClient(house.app, base_url="http://testserver", follow_redirects=False)
 
 
 @pytest.fixture
@@ -94,6 +96,15 @@ def as_user(house: House) -> Callable[[str], TestClient]:
     return sign_in
 
 
+@pytest.fixture
+def idle_queue(house: House) -> Iterator[None]:
+    """Leaves no run queued or running: the factories claim the oldest, which would be another test's."""
+    yield
+    with house.sessions.begin() as session:
+        unfinished = update(Run).where(Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING)))
+        session.execute(unfinished.values(status=RunStatus.CANCELLED))
+
+
 @contextmanager
 def serving(app: FastAPI, settings: Settings) -> Iterator[str]:
     """Serve on a free port in a thread; gives the address."""
@@ -103,7 +114,8 @@ def serving(app: FastAPI, settings: Settings) -> Iterator[str]:
     thread.start()
     deadline = time.monotonic() + 30
     while not server.started:
-        assert thread.is_alive() and time.monotonic() < deadline, "the server did not start"
+        assert thread.is_alive(), "the server ended"
+        assert time.monotonic() < deadline, "the server did not start in time"
         time.sleep(0.02)
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"

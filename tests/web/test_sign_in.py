@@ -39,7 +39,13 @@ def test_wrong_password_unknown_name_and_disabled_user_look_the_same(house, clie
     answers = [_sign_in(client, known, "wrong"), _sign_in(client, disabled), _sign_in(client, "nobody at all")]
     assert [answer.status_code for answer in answers] == [401, 401, 401]
     assert (
-        len({answer.text.replace(name, "") for answer, name in zip(answers, (known, disabled, "nobody at all"))}) == 1
+        len(
+            {
+                answer.text.replace(name, "")
+                for answer, name in zip(answers, (known, disabled, "nobody at all"), strict=True)
+            }
+        )
+        == 1
     )
     assert COOKIE not in client.cookies
 

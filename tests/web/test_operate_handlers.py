@@ -1,0 +1,319 @@
+"""What the operate page does, and what it refuses in one line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from feedback_app import plots
+from feedback_app.handlers import data, models, people, project, runs
+from feedback_app.pages import models_tab, render, runs_tab, users_tab
+from storage.enums import Role, RunKind, RunStatus, Split, VersionStatus
+from storage.errors import Conflict, FeedbackError, Invalid, NotEnoughData, NotFound
+from storage.run_events import MetricPoint, add_log, add_metrics
+from storage.runs import finish_run, heartbeat
+from tests import factories
+
+pytestmark = pytest.mark.usefixtures("idle_queue")
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def olga(house):
+    return house.person(Role.OPERATOR)
+
+
+def _trainable(house, pairs=20):
+    """A project with enough judged pairs to train on."""
+    name, user = house.project(), house.person()
+    with house.sessions.begin() as session:
+        found = factories.projects.get_project(session, name)
+        annotator = factories.accounts.get_user(session, user)
+        for split in [Split.TRAIN] * pairs + [Split.TEST, Split.VALIDATION]:
+            prompt = factories.make_prompt(session, found, split=split)
+            factories.make_item(session, found, prompt=prompt)
+        for _ in range(pairs + 2):
+            factories.make_annotation(session, found, annotator)
+    return name
+
+
+def test_training_is_refused_with_the_missing_number(house, olga):
+    name = house.project(items=1)
+    with pytest.raises(NotEnoughData, match="16"):
+        runs.start(house.ctx, olga, name, "dpo", {}, "")
+    assert "16 more pairs" in runs_tab.preview(runs.what_training_uses(house.ctx, olga, name))
+
+
+def test_a_run_is_queued_with_what_was_asked(house, olga):
+    name = _trainable(house)
+    asked = {"epochs": "2", "learning_rate": None, "beta": ""}
+    view = runs.start(house.ctx, olga, name, "dpo", asked, "max_steps=7\n\nearly_stopping = false\n")
+    run = view.selected.run
+    assert (run.kind, run.status, view.live) == (RunKind.DPO, RunStatus.QUEUED, True)
+    assert run.asked == {"epochs": 2.0, "max_steps": 7, "early_stopping": False}
+    assert view.selected.asked_by == olga
+    # Beta is a field of the form that a reward model does not have.
+    reward = runs.start(house.ctx, olga, name, "reward", {"beta": "0.1"}, "").selected.run
+    assert "beta" not in reward.asked
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "more"),
+    [
+        ("nonsense", {}, ""),
+        ("dpo", {"epochs": "many"}, ""),
+        ("dpo", {}, "no equals sign"),
+        ("dpo", {}, "unknown_key=1"),
+        ("dpo", {}, "max_steps=-1"),
+        ("dpo", {}, "max_steps=1\nmax_steps=2"),
+        ("dpo", {}, "max_steps="),
+        ("dpo", {}, ["max_steps=1"]),
+        (None, {}, ""),
+    ],
+)
+def test_bad_settings_queue_nothing(house, olga, kind, asked, more):
+    name = house.project(items=1)
+    with pytest.raises(Invalid) as caught:
+        runs.start(house.ctx, olga, name, kind, asked, more)
+    assert "\n" not in str(caught.value)
+    assert runs.see_runs(house.ctx, olga, name, None).runs == []
+
+
+def test_the_selected_run_survives_and_others_projects_are_not_shown(house, olga):
+    with house.sessions.begin() as session:
+        mine, theirs = factories.make_project(session), factories.make_project(session)
+        ids = [factories.make_run(session, mine).id for _ in range(3)]
+        foreign = factories.make_run(session, theirs).id
+        name = mine.name
+
+    def selected(run):
+        return runs.see_runs(house.ctx, olga, name, run).selected.run.id
+
+    assert selected(str(ids[0])) == ids[0]
+    assert selected(None) == selected("x") == selected(foreign) == selected(10**12) == ids[2]
+    with pytest.raises(NotFound):
+        runs.cancel(house.ctx, olga, name, foreign)
+
+
+def test_cancel_ends_a_queued_run_once(house, olga):
+    with house.sessions.begin() as session:
+        found = factories.make_project(session)
+        run, name = factories.make_run(session, found).id, found.name
+    assert runs.cancel(house.ctx, olga, name, run).selected.run.status is RunStatus.CANCELLED
+    with pytest.raises(Conflict):
+        runs.cancel(house.ctx, olga, name, run)
+
+
+def test_a_live_run_shows_progress_time_left_and_figures(house, olga):
+    with house.sessions.begin() as session:
+        found = factories.make_project(session)
+        run = factories.make_run(session, found, worker="w1")
+        heartbeat(session, run.id, "w1", 25, 100)
+        add_metrics(session, run.id, [MetricPoint(step, "loss", 1 / step) for step in range(1, 2001)])
+        add_metrics(session, run.id, [MetricPoint(5, "eval_accuracy", 0.75), MetricPoint(6, "accuracy", None)])
+        add_log(session, run.id, ["<script>alert(1)</script>"])
+        name = found.name
+    view = runs.see_runs(house.ctx, olga, name, None)
+    loss, accuracy = (plots.frame(plot, view.selected.series) for plot in (plots.LOSS, plots.ACCURACY))
+    assert len(loss) <= plots.MAX_POINTS
+    assert loss["step"].max() == 2000
+    assert accuracy[["step", "value", "series"]].values.tolist() == [[5, 0.75, "validation"]]
+    run = view.selected.run
+    assert runs.time_left(run, run.started_at + timedelta(seconds=50)) == 150
+    shown = runs_tab.header(view.selected, view) + runs_tab.detail(view.selected)
+    assert "step 25 of 100" in shown
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown
+
+
+def test_a_failed_run_says_why(house, olga):
+    with house.sessions.begin() as session:
+        found = factories.make_project(session)
+        run = factories.make_run(session, found, worker="w1")
+        finish_run(session, run.id, "w1", RunStatus.FAILED, error="the loss is not finite; lower the <rate>")
+        name = found.name
+    view = runs.see_runs(house.ctx, olga, name, None)
+    assert not view.live
+    assert "lower the &lt;rate&gt;" in runs_tab.header(view.selected, view)
+
+
+def test_decisions_need_a_reason_and_change_who_is_champion(house, olga):
+    with house.sessions.begin() as session:
+        found = factories.make_project(session)
+        version = factories.make_version(session, found).name
+        name = found.name
+    with pytest.raises(Invalid, match="reason"):
+        models.decide(house.ctx, olga, name, version, "promote", "  ")
+    with pytest.raises(Invalid, match="decision"):
+        models.decide(house.ctx, olga, name, version, "delete", "x")
+    with pytest.raises(NotFound):
+        models.decide(house.ctx, olga, name, "policy-v99", "promote", "x")
+    assert models.see_models(house.ctx, olga, name, None).selected.version.name == version
+    promoted = models.decide(house.ctx, olga, name, version, "promote", "better on test prompts")
+    assert promoted.selected.version.status is VersionStatus.CHAMPION
+    assert promoted.selected.against == "policy-v0"
+    back = models.decide(house.ctx, olga, name, version, "roll back", "it rambles")
+    assert "policy-v0 is the champion again" in back.notice
+
+
+def test_before_and_after_show_both_texts_escaped(house, olga):
+    with house.sessions.begin() as session:
+        found = factories.make_project(session)
+        version = factories.make_version(session, found)
+        base = factories.registry.base_version(session, found, "starter")
+        prompt = factories.make_prompt(session, found)
+        factories.make_completion(session, prompt, "old <b>text</b>", model_version_id=base.id)
+        factories.make_completion(session, prompt, "new text", model_version_id=version.id)
+        name = found.name
+    shown = models_tab.cards(models.see_models(house.ctx, olga, name, None).selected)
+    assert "old &lt;b&gt;text" in shown
+    assert "new text" in shown
+
+
+def test_prompts_by_hand_are_split_at_dashes_and_counted_once(house, olga):
+    name = house.project()
+    assert data.add_prompts(house.ctx, olga, name, "one\nmore\n---\n\n---\ntwo\n") == 2
+    assert data.add_prompts(house.ctx, olga, name, "two") == 0
+    assert data.see_data(house.ctx, olga, name).counts["prompts"] == 2
+    for bad in ("", " \n---\n ", None, 5, "x" * 20_001):
+        with pytest.raises(Invalid):
+            data.add_prompts(house.ctx, olga, name, bad)
+
+
+def _upload(house, name, content):
+    path = house.settings.home / "tmp" / "uploads" / name
+    path.write_text(content)
+    return path
+
+
+def test_an_import_reports_and_leaves_no_upload_behind(house, olga):
+    name = house.project()
+    good = _upload(house, "prompts.jsonl", '{"prompt": "one"}\n{"prompt": "two"}\nbroken\n')
+    report = data.import_file(house.ctx, olga, name, str(good), "auto")
+    assert report.prompts == 2
+    assert sum(report.skipped.values()) == 1
+    assert not good.exists()
+    bad = _upload(house, "bad.jsonl", '{"nonsense": 1}\n')
+    with pytest.raises(Invalid) as caught:
+        data.import_file(house.ctx, olga, name, str(bad), "auto")
+    assert str(house.settings.home) not in str(caught.value)
+    assert not bad.exists()
+
+
+def test_only_uploads_can_be_imported(house, olga, tmp_path):
+    name = house.project()
+    outside = tmp_path / "x.jsonl"
+    outside.write_text('{"prompt": "secret"}\n')
+    link = house.settings.home / "tmp" / "uploads" / "link.jsonl"
+    link.symlink_to(outside)
+    for path in (outside, link, house.settings.home / "feedback.db", "/etc/passwd", "", None, ["x"]):
+        with pytest.raises(FeedbackError):
+            data.import_file(house.ctx, olga, name, str(path) if path else path, "auto")
+    assert outside.exists()
+    link.unlink()
+
+
+def test_an_invitation_shows_its_link_once(house, olga):
+    view = people.invite(house.ctx, olga, "new person", "annotator")
+    assert "/login/link/" in view.link
+    assert view.link in users_tab.values(view)[1]
+    assert "/login/link/" not in "".join(users_tab.values(people.see_users(house.ctx, olga)))
+    for bad in ("new person", "", " ", None, "x" * 121, 5):
+        with pytest.raises(FeedbackError):
+            people.invite(house.ctx, olga, bad, "annotator")
+
+
+def test_names_are_escaped_in_the_list_of_users(house, olga):
+    view = people.invite(house.ctx, olga, "<img src=x onerror=alert(1)>", "annotator")
+    assert "<img" not in "".join(users_tab.values(view))
+
+
+VALUES = {
+    "guidelines": "Be kind.",
+    "base_model": "",
+    "overlap": 2,
+    "queue_target": 30,
+    "temperature": 0.7,
+    "top_p": 0.9,
+    "max_new_tokens": 80,
+    "mode": "every_n",
+    "every_n": 50,
+    "cron": "0 3 * * *",
+    "kinds": ["dpo"],
+}
+CRITERIA = [["quality", "overall", 1, 5], ["", "", 1, 5], ["tone", "", 0, 10.0]]
+
+
+def test_a_project_is_saved_and_says_when_it_trains(house, olga):
+    name = house.project()
+    project.save(house.ctx, olga, name, VALUES, CRITERIA)
+    view = project.see_project(house.ctx, olga, name)
+    assert (view.guidelines, view.overlap, view.policy.every_n) == ("Be kind.", 2, 50)
+    assert [(one.name, one.low, one.high) for one in view.criteria] == [("quality", 1, 5), ("tone", 0, 10)]
+    assert "50 more annotations" in view.due.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "criteria"),
+    [
+        ({"overlap": 0}, CRITERIA),
+        ({"overlap": "many"}, CRITERIA),
+        ({"temperature": -1}, CRITERIA),
+        ({"mode": "sometimes"}, CRITERIA),
+        ({"mode": "cron", "cron": "every day"}, CRITERIA),
+        ({"kinds": []}, CRITERIA),
+        ({"kinds": "dpo; rm"}, CRITERIA),
+        ({}, [["quality", "", 5, 1]]),
+        ({}, [["a", "", 1, 5], ["a", "", 1, 5]]),
+        ({}, [["a", "", "low", 5]]),
+        ({}, "quality"),
+        ({}, [["a"]]),
+        ({}, [[f"c{n}", "", 1, 5] for n in range(21)]),
+    ],
+)
+def test_bad_project_settings_change_nothing(house, olga, change, criteria):
+    name = house.project()
+    before = project.see_project(house.ctx, olga, name)
+    with pytest.raises(Invalid) as caught:
+        project.save(house.ctx, olga, name, VALUES | change, criteria)
+    assert "\n" not in str(caught.value)
+    after = project.see_project(house.ctx, olga, name)
+    assert (after.guidelines, after.overlap) == (before.guidelines, before.overlap)
+    assert [one.name for one in after.criteria] == [one.name for one in before.criteria]
+
+
+def test_a_project_name_is_taken_once(house, olga):
+    made = project.create(house.ctx, olga, " fresh ")
+    assert made == "fresh"
+    with pytest.raises(Conflict):
+        project.create(house.ctx, olga, "fresh")
+    with pytest.raises(Invalid):
+        project.create(house.ctx, olga, "")
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        (2, "now"),
+        (45, "45 s ago"),
+        (600, "10 min ago"),
+        (7800, "2 h 10 min ago"),
+        (-3600, "in 1 h"),
+        (4 * 86400, "4 d ago"),
+    ],
+)
+def test_times_are_relative(span, text):
+    assert render.ago(NOW - timedelta(seconds=span), NOW) == text
+
+
+def test_older_times_name_their_zone():
+    assert render.ago(NOW - timedelta(days=30), NOW) == "2026-04-04 12:00 UTC"
+
+
+def test_plots_keep_their_last_point():
+    points = [(step, float(step)) for step in range(10_001)]
+    thinned = plots.thin(points)
+    assert len(thinned) <= plots.MAX_POINTS
+    assert (thinned[0], thinned[-1]) == (points[0], points[-1])
+    assert plots.frame(plots.LOSS, {}).dtypes["value"] == "float64"
