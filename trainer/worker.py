@@ -45,7 +45,7 @@ GROUPS: dict[str, frozenset[RunKind]] = {
     "train": frozenset({RunKind.REWARD, RunKind.DPO}),
 }
 BEAT_SECONDS = 1.0
-LOST_AFTER = timedelta(seconds=30)
+LOST_AFTER = timedelta(seconds=60)  # a machine that is short of everything is not dead
 LOOK_AFTER_LOST_SECONDS = 10.0
 FILL_SECONDS = 2.0
 GRACE_SECONDS = 20.0  # from CANCEL to a kill: a long evaluation batch may be under way
