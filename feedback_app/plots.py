@@ -30,7 +30,7 @@ ACCURACY = Plot("Accuracy on pairs", (("accuracy", "training", TRAINING), ("eval
 
 
 def frame(plot: Plot, series: Mapping[str, Points]) -> pd.DataFrame:
-    """Columns step, value, series for `plot`; values that were not finite are left out.
+    """Columns step, value, series for `plot`; values that were not finite are left out, every line is named.
 
     Longer series are thinned evenly and keep their last point.
     """
@@ -39,6 +39,10 @@ def frame(plot: Plot, series: Mapping[str, Points]) -> pd.DataFrame:
         for metric, label, _ in plot.lines
         for step, value in thin([point for point in series.get(metric, ()) if point[1] is not None])
     ]
+    # A line without points gets a row without a value: the chart fixes its colours by the first frame it gets, and
+    # would never draw a series that was not in it.
+    begun = {label for _, _, label in rows}
+    rows += [(rows[0][0] if rows else 0, None, label) for _, label, _ in plot.lines if label not in begun]
     made = pd.DataFrame(rows, columns=["step", "value", "series"])
     # Typed even when empty: the plot chooses its scales by the type of the first frame it gets.
     return made.astype({"step": "int64", "value": "float64", "series": "str"})

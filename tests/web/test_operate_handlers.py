@@ -118,7 +118,8 @@ def test_a_live_run_shows_progress_time_left_and_figures(house, olga):
     loss, accuracy = (plots.frame(plot, view.selected.series) for plot in (plots.LOSS, plots.ACCURACY))
     assert len(loss) <= plots.MAX_POINTS
     assert loss["step"].max() == 2000
-    assert accuracy[["step", "value", "series"]].values.tolist() == [[5, 0.75, "validation"]]
+    assert accuracy.dropna()[["step", "value", "series"]].values.tolist() == [[5, 0.75, "validation"]]
+    assert set(accuracy["series"]) == {"training", "validation"}  # a line that begins later has its colour already
     run = view.selected.run
     assert runs.time_left(run, run.started_at + timedelta(seconds=50)) == 150
     shown = runs_tab.header(view.selected, view) + runs_tab.detail(view.selected)
