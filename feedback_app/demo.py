@@ -79,8 +79,12 @@ class Loop(NamedTuple):
     say: Say
 
 
-def run_demo(say: Say, *, home: Path | None, annotations: int, seed: int) -> DemoReport:
-    """Run the loop once; `home` (new, or None for a temporary one) keeps its data."""
+def run_demo(say: Say, *, home: Path | None, annotations: int, seed: int, unseen: int = UNSEEN_PROMPTS) -> DemoReport:
+    """Run the loop once; `home` (new, or None for a temporary one) keeps its data.
+
+    `annotations` items are judged, and the policies before and after are compared on `unseen` prompts. Raises
+    `NotEnoughData` when the annotations decide too little to train on, `Conflict` when `home` is not empty.
+    """
     from trainer.starter.grammar import sample_prompts
 
     started = time.monotonic()
@@ -94,16 +98,16 @@ def run_demo(say: Say, *, home: Path | None, annotations: int, seed: int) -> Dem
         loop.say(f"{PEOPLE} people with one hidden taste judge them")
         judged = _annotate(loop, taste, annotations, seed)
         with loop.sessions.begin() as session:
-            add_requests(session, _project(session), sample_prompts(UNSEEN_PROMPTS, seed + 1, held_out=True))
-        loop.say(f"{judged} annotations; the base model writes for {UNSEEN_PROMPTS} prompts nobody has seen")
-        _generate(loop, UNSEEN_PROMPTS)
+            add_requests(session, _project(session), sample_prompts(unseen, seed + 1, held_out=True))
+        loop.say(f"{judged} annotations; the base model writes for {unseen} prompts nobody has seen")
+        _generate(loop, unseen)
         loop.say("a reward model learns from the annotations")
         reward = _train(loop, RunKind.REWARD)
         loop.say("a new policy learns from them (DPO)")
         policy = _train(loop, RunKind.DPO)
         base = _promote(loop, policy)
         loop.say(f"{policy.name} is promoted and writes for the unseen prompts")
-        _generate(loop, UNSEEN_PROMPTS)
+        _generate(loop, unseen)
         worth = _measure(loop, taste, base, policy)
     gains = [after - before for before, after in worth]
     mean, margin = statistics.fmean(gains), 1.96 * statistics.stdev(gains) / math.sqrt(len(gains))

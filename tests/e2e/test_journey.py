@@ -21,7 +21,7 @@ from tests.e2e.conftest import Picture
 ITEMS = 10
 SLOW = 90_000  # milliseconds; on a busy machine
 # Ten items are few: two of a test split are not among them for sure.
-SETTINGS = "max_steps=40\nmin_train_pairs=6\nmin_test_pairs=0\nearly_stopping=false\nbatch_size=4"
+SETTINGS = "max_steps=24\nmin_train_pairs=6\nmin_test_pairs=0\nearly_stopping=false\nbatch_size=4"
 
 
 # Another item, with all its fields: a person needs longer than that to begin, this test does not.
@@ -109,8 +109,12 @@ def _train(page: Any, picture: Picture) -> None:
     first, early = _step(page), page.locator("#op-plots").screenshot()
     until(lambda: _step(page) > first + 5, "further steps")
     until(lambda: page.locator("#op-plots").screenshot() != early, "the plot to move")
+    lines = page.locator("#op-plots .mark-line path[stroke]").evaluate_all(
+        "all => all.map((one) => one.getAttribute('d'))"
+    )
+    assert any(line and line.count("L") > 2 for line in lines), lines  # points, not only axes
     picture(page, "operate-runs")
-    head.locator("[data-status=succeeded]").wait_for()
+    until(lambda: head.locator("[data-status=succeeded]").count(), "the end of training", 300)
     assert "policy-v1" in head.inner_text()
 
 
