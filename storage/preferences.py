@@ -18,14 +18,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 from math import fsum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
 
 from storage.configs import SnapshotSettings
-from storage.enums import AnnotationStatus, ItemKind, Outcome, PairSource, Split
+from storage.enums import AnnotationStatus, Outcome, PairSource, Split
+from storage.judged import SCALED, Mark, chunks, live_marks, prompt_windows
 from storage.models import (
     Annotation,
     Completion,
@@ -38,11 +40,10 @@ from storage.models import (
     Rating,
     Refinement,
 )
-from storage.windows import id_windows
+from storage.windows import Window, belongs
 
 STRENGTH_WEIGHT = {None: 1.0, 1: 0.5, 2: 1.0, 3: 1.5}
 _PRECEDENCE = {PairSource.RATING_GAP: 0, PairSource.REFINEMENT: 1, PairSource.COMPARISON: 2}
-_WINDOW = 500  # prompts looked at together: bounds memory, keeps the number of queries small
 
 
 class Pair(NamedTuple):
@@ -103,24 +104,8 @@ def stream_pairs(
     """
     counts = PairCounts() if counts is None else counts
     _count_withdrawn(session, project, counts)
-    judged = (
-        select(Item.prompt_id)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .where(Item.project_id == project.id, live_annotation())
-        .distinct()
-        .order_by(Item.prompt_id)
-    )
-    for low, high in id_windows(session, judged, _WINDOW):
-        yield from _window_pairs(session, project, settings, counts, low, high)
-
-
-def live_annotation() -> ColumnElement[bool]:
-    """The condition for an annotation that counts: submitted, neither superseded nor withdrawn."""
-    return and_(
-        Annotation.status == AnnotationStatus.SUBMITTED,
-        Annotation.superseded_at.is_(None),
-        Annotation.withdrawn_at.is_(None),
-    )
+    for window in prompt_windows(session, project):
+        yield from _window_pairs(session, project, settings, counts, window)
 
 
 class _Vote(NamedTuple):
@@ -159,59 +144,58 @@ def _count_withdrawn(session: Session, project: Project, counts: PairCounts) -> 
 
 
 def _window_pairs(
-    session: Session, project: Project, settings: SnapshotSettings, counts: PairCounts, low: int, high: int
+    session: Session, project: Project, settings: SnapshotSettings, counts: PairCounts, window: Window
 ) -> Iterator[Pair]:
-    """The pairs of the project's prompts with ids from `low` to `high`."""
+    """The pairs of the project's prompts in a window of ids."""
+    marks = live_marks(session, project, window)
     votes: dict[int, _Votes] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    within = and_(Item.project_id == project.id, Item.prompt_id.between(low, high), live_annotation())
     if settings.use_comparisons:
-        _read_comparisons(session, within, votes)
+        _read_comparisons(session, marks, votes)
     if settings.use_refinements:
-        _read_refinements(session, within, votes)
+        _read_refinements(session, marks, votes)
     if settings.use_ratings:
-        _read_rating_gaps(session, within, settings.rating_margin, votes)
+        _read_rating_gaps(session, marks, settings.rating_margin, votes)
     if not votes:
         return
-    in_window = Prompt.project_id == project.id, Prompt.id.between(low, high)
-    texts = {
-        row.id: row.text
-        for row in session.execute(
+    in_window = belongs(Prompt.project_id, project), Prompt.id.between(*window)
+    texts = dict(
+        session.execute(
             select(Completion.id, Completion.text)
             .join(Prompt, Prompt.id == Completion.prompt_id)
-            .where(*in_window, Completion.prompt_id.between(low, high))
-        )
-    }
+            .where(*in_window, Completion.prompt_id.between(*window))
+        ).all()
+    )
     prompts = select(Prompt.id, Prompt.content_hash, Prompt.split, Prompt.messages).where(*in_window)
     for prompt in session.execute(prompts.order_by(Prompt.id)):
-        by_pair = votes.get(prompt.id)
+        by_pair = votes.get(prompt[0])
         if by_pair:
-            yield from _prompt_pairs(prompt, by_pair, texts, counts)
+            yield from _prompt_pairs(*prompt, by_pair, texts, counts)
 
 
-def _prompt_pairs(prompt: Any, by_pair: _Votes, texts: dict[int, str], counts: PairCounts) -> Iterator[Pair]:
+def _prompt_pairs(
+    prompt_id: int,
+    prompt_hash: str,
+    split: Split,
+    messages: list[Message],
+    by_pair: _Votes,
+    texts: dict[int, str],
+    counts: PairCounts,
+) -> Iterator[Pair]:
     for (low, high), by_user in sorted(by_pair.items()):
-        decided = [_own_vote(votes, prompt.split, counts) for votes in by_user.values()]
+        decided = [_own_vote(votes, split, counts) for votes in by_user.values()]
         weight, source, reason = _aggregate(decided)
         if source is not None and texts[low].strip() == texts[high].strip():
             source, reason = None, "same_text"
         if source is None:
-            counts.left_out[prompt.split, reason] += 1
+            counts.left_out[split, reason] += 1
             continue
         chosen, rejected = (low, high) if weight > 0 else (high, low)
-        counts.used[prompt.split, source] += 1
+        counts.used[split, source] += 1
+        ids = tuple(sorted({i for vote in decided for i in vote.annotation_ids}))
         yield Pair(
-            prompt.id,
-            prompt.content_hash,
-            prompt.split,
-            prompt.messages,
-            chosen,
-            rejected,
-            texts[chosen],
-            texts[rejected],
-            source,
-            abs(weight),
-            tuple(sorted({i for vote in decided for i in vote.annotation_ids})),
-        )
+            prompt_id, prompt_hash, split, messages, chosen, rejected, texts[chosen], texts[rejected], source,
+            abs(weight), ids,
+        )  # fmt: skip
 
 
 def _own_vote(votes: list[_Vote], split: Split, counts: PairCounts) -> _Vote:
@@ -246,130 +230,74 @@ def _aggregate(votes: list[_Vote]) -> tuple[float, PairSource | None, str]:
     return weight, max(majority, key=lambda source: _PRECEDENCE[source]), ""
 
 
-def _read_comparisons(session: Session, within: ColumnElement[bool], votes: dict[int, _Votes]) -> None:
-    comparisons = (
-        select(
-            Item.prompt_id,
-            Annotation.id,
-            Annotation.user_id,
+def _read_comparisons(session: Session, marks: dict[int, Mark], votes: dict[int, _Votes]) -> None:
+    for chunk in chunks(marks):
+        comparisons = select(
+            Preference.annotation_id,
             Preference.first_id,
             Preference.second_id,
             Preference.outcome,
             Preference.strength,
+        ).where(Preference.annotation_id.in_(chunk))
+        for annotation_id, first, second, outcome, strength in session.execute(comparisons):
+            lean, reason = 0.0, outcome.value
+            if outcome in (Outcome.FIRST, Outcome.SECOND):
+                lean, reason = STRENGTH_WEIGHT.get(strength, 1.0), ""
+                if (outcome is Outcome.FIRST) != (first < second):
+                    lean = -lean
+            key = (first, second) if first < second else (second, first)
+            mark = marks[annotation_id]
+            vote = _Vote(PairSource.COMPARISON, lean, (annotation_id,), reason)
+            votes[mark.prompt_id][key][mark.user_id].append(vote)
+
+
+def _read_refinements(session: Session, marks: dict[int, Mark], votes: dict[int, _Votes]) -> None:
+    for chunk in chunks(marks):
+        refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id).where(
+            Refinement.annotation_id.in_(chunk)
         )
-        .select_from(Item)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .join(Preference, Preference.annotation_id == Annotation.id)
-        .where(within)
-    )
-    for prompt_id, annotation_id, user_id, first, second, outcome, strength in session.execute(comparisons):
-        lean, reason = 0.0, outcome.value
-        if outcome in (Outcome.FIRST, Outcome.SECOND):
-            lean, reason = STRENGTH_WEIGHT.get(strength, 1.0), ""
-            if (outcome is Outcome.FIRST) != (first < second):
-                lean = -lean
-        key = (first, second) if first < second else (second, first)
-        votes[prompt_id][key][user_id].append(_Vote(PairSource.COMPARISON, lean, (annotation_id,), reason))
+        for annotation_id, original, refined in session.execute(refinements):
+            key = (original, refined) if original < refined else (refined, original)
+            lean = 1.0 if refined < original else -1.0
+            mark = marks[annotation_id]
+            vote = _Vote(PairSource.REFINEMENT, lean, (annotation_id,), "")
+            votes[mark.prompt_id][key][mark.user_id].append(vote)
 
 
-def _read_refinements(session: Session, within: ColumnElement[bool], votes: dict[int, _Votes]) -> None:
-    refinements = (
-        select(Item.prompt_id, Annotation.id, Annotation.user_id, Refinement.completion_id, Refinement.refined_id)
-        .select_from(Item)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .join(Refinement, Refinement.annotation_id == Annotation.id)
-        .where(within)
-    )
-    for prompt_id, annotation_id, user_id, original, refined in session.execute(refinements):
-        key = (original, refined) if original < refined else (refined, original)
-        lean = 1.0 if refined < original else -1.0
-        votes[prompt_id][key][user_id].append(_Vote(PairSource.REFINEMENT, lean, (annotation_id,), ""))
-
-
-def _read_rating_gaps(session: Session, within: ColumnElement[bool], margin: float, votes: dict[int, _Votes]) -> None:
-    for query in (_gaps_in_one_annotation(within), _gaps_between_single_items(within)):
-        for prompt_id, user_id, one, other, low, high, mean_gap in session.execute(query):
-            gap = round(float(mean_gap), 6)
+def _read_rating_gaps(session: Session, marks: dict[int, Mark], margin: float, votes: dict[int, _Votes]) -> None:
+    """Gaps within one annotation, and between one annotator's single-completion items of a prompt (thumbs, imports)."""
+    rated: dict[tuple[int, int, int], list[_Rated]] = defaultdict(list)
+    for one in _rated(session, marks):
+        mark = marks[one.annotation_id]
+        rated[mark.prompt_id, mark.user_id, 0 if mark.single else one.annotation_id].append(one)
+    for (prompt_id, user_id, _), together in rated.items():
+        for low, high in combinations(sorted(together, key=lambda one: one.completion_id), 2):
+            shared = low.values.keys() & high.values.keys()
+            if not shared or low.completion_id == high.completion_id:
+                continue
+            gap = round(fsum(low.values[c] - high.values[c] for c in shared) / len(shared), 6)
             small = abs(gap) < margin
             lean = 0.0 if small else min(max(abs(gap) / 2, 0.5), 1.5) * (1 if gap > 0 else -1)
-            ids = (one,) if one == other else (one, other)
+            ids = tuple(sorted({low.annotation_id, high.annotation_id}))
             vote = _Vote(PairSource.RATING_GAP, lean, ids, "below_margin" if small else "")
-            votes[prompt_id][low, high][user_id].append(vote)
+            votes[prompt_id][low.completion_id, high.completion_id][user_id].append(vote)
 
 
-_left = aliased(Rating, name="left_rating")
-_right = aliased(Rating, name="right_rating")
-# The mean over shared criteria of the difference, each scale stretched to the width of 1..5.
-_mean_gap = func.avg((_left.value - _right.value) * 4.0 / (Criterion.high - Criterion.low))
+class _Rated(NamedTuple):
+    annotation_id: int
+    completion_id: int
+    values: dict[int, float]  # on 1..5, by criterion
 
 
-def _gaps_in_one_annotation(within: ColumnElement[bool]) -> Select[Any]:
-    """Rows (prompt, user, annotation, annotation, lower completion, higher completion, mean gap)."""
-    return (
-        select(
-            Item.prompt_id,
-            Annotation.user_id,
-            Annotation.id,
-            Annotation.id.label("same_id"),
-            _left.completion_id,
-            _right.completion_id,
-            _mean_gap,
+def _rated(session: Session, marks: dict[int, Mark]) -> Iterator[_Rated]:
+    for chunk in chunks(marks):
+        ratings = (
+            select(Rating.annotation_id, Rating.completion_id, Rating.criterion_id, SCALED)
+            .join(Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low))
+            .where(Rating.annotation_id.in_(chunk))
         )
-        .select_from(Item)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .join(_left, _left.annotation_id == Annotation.id)
-        .join(
-            _right,
-            and_(
-                _right.annotation_id == Annotation.id,
-                _right.criterion_id == _left.criterion_id,
-                _right.completion_id > _left.completion_id,
-            ),
-        )
-        .join(Criterion, and_(Criterion.id == _left.criterion_id, Criterion.high > Criterion.low))
-        .where(within)
-        .group_by(Item.prompt_id, Annotation.user_id, Annotation.id, _left.completion_id, _right.completion_id)
-    )
-
-
-def _gaps_between_single_items(within: ColumnElement[bool]) -> Select[Any]:
-    """The same between one annotator's single-completion items of a prompt: thumbs, unpaired imports."""
-    item, annotation = aliased(Item, name="other_item"), aliased(Annotation, name="other_annotation")
-    return (
-        select(
-            Item.prompt_id,
-            Annotation.user_id,
-            Annotation.id,
-            annotation.id.label("other_id"),
-            _left.completion_id,
-            _right.completion_id,
-            _mean_gap,
-        )
-        .select_from(Item)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .join(item, and_(item.prompt_id == Item.prompt_id, item.kind == ItemKind.SINGLE, item.id != Item.id))
-        .join(
-            annotation,
-            and_(
-                annotation.item_id == item.id,
-                annotation.user_id == Annotation.user_id,
-                annotation.status == AnnotationStatus.SUBMITTED,
-                annotation.superseded_at.is_(None),
-                annotation.withdrawn_at.is_(None),
-            ),
-        )
-        .join(_left, _left.annotation_id == Annotation.id)
-        .join(
-            _right,
-            and_(
-                _right.annotation_id == annotation.id,
-                _right.criterion_id == _left.criterion_id,
-                _right.completion_id > _left.completion_id,
-            ),
-        )
-        .join(Criterion, and_(Criterion.id == _left.criterion_id, Criterion.high > Criterion.low))
-        .where(within, Item.kind == ItemKind.SINGLE)
-        .group_by(
-            Item.prompt_id, Annotation.user_id, Annotation.id, annotation.id, _left.completion_id, _right.completion_id
-        )
-    )
+        found: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+        for annotation_id, completion_id, criterion_id, value in session.execute(ratings):
+            found[annotation_id, completion_id][criterion_id] = float(value)
+        for (annotation_id, completion_id), values in found.items():
+            yield _Rated(annotation_id, completion_id, values)

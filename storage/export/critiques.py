@@ -10,8 +10,8 @@ from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.export.rows import MESSAGES, MOMENT, Table, messages, submitted, submitted_in
+from storage.judged import live_annotation
 from storage.models import Annotation, Completion, Critique, Item, Project, Prompt, Refinement, User
-from storage.preferences import live_annotation
 
 SCHEMA = pa.schema(
     [

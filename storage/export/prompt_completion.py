@@ -16,10 +16,11 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from storage.enums import CompletionOrigin
-from storage.export.rows import IDS, MESSAGES, PROMPTS, Table, assistant, live_in, mean_ratings, messages
+from storage.export.rows import IDS, MESSAGES, Table, assistant, messages
 from storage.export.unpaired import GOOD
-from storage.models import Annotation, Completion, Item, ItemCompletion, Project, Prompt, Refinement
-from storage.windows import Window, id_windows
+from storage.judged import Mark, chunks, live_marks, mean_ratings, prompt_windows
+from storage.models import Completion, ItemCompletion, Project, Prompt, Refinement
+from storage.windows import Window, belongs
 
 SCHEMA = pa.schema(
     [
@@ -41,17 +42,17 @@ def table(session: Session, project: Project) -> Table:
 
 
 def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
-    prompts = select(Prompt.id).where(Prompt.project_id == project.id).order_by(Prompt.id)
-    for window in id_windows(session, prompts, PROMPTS):
+    for window in prompt_windows(session, project):
+        marks = live_marks(session, project, window)
         wanted = _demonstrations(session, project, window)
-        for completion_id, annotation_ids in _best_rated(session, project, window):
+        for completion_id, annotation_ids in _best_rated(session, marks):
             wanted[completion_id] = ("rating", annotation_ids)
-        for completion_id, annotation_ids in _refinements(session, project, window).items():
+        for completion_id, annotation_ids in _refinements(session, marks).items():
             wanted[completion_id] = ("refinement", annotation_ids)
         completions = (
             select(Completion.id, Completion.text, Prompt.id.label("prompt_id"), Prompt.messages, Prompt.split)
             .join(Prompt, Prompt.id == Completion.prompt_id)
-            .where(Prompt.project_id == project.id, Completion.prompt_id.between(*window))
+            .where(belongs(Prompt.project_id, project), Completion.prompt_id.between(*window))
             .order_by(Completion.prompt_id, Completion.id)
         )
         for row in session.execute(completions):
@@ -75,32 +76,27 @@ def _demonstrations(session: Session, project: Project, window: Window) -> _Want
     found = (
         select(Completion.id)
         .join(Prompt, Prompt.id == Completion.prompt_id)
-        .where(Prompt.project_id == project.id, Completion.prompt_id.between(*window))
+        .where(belongs(Prompt.project_id, project), Completion.prompt_id.between(*window))
         .where(or_(Completion.origin == CompletionOrigin.HUMAN, imported))
     )
     return {completion_id: ("demonstration", set()) for completion_id in session.scalars(found)}
 
 
-def _refinements(session: Session, project: Project, window: Window) -> dict[int, set[int]]:
-    refinements = (
-        select(Refinement.refined_id, Annotation.id)
-        .select_from(Item)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .join(Refinement, Refinement.annotation_id == Annotation.id)
-        .where(live_in(project, window))
-    )
+def _refinements(session: Session, marks: dict[int, Mark]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = defaultdict(set)
-    for refined, annotation_id in session.execute(refinements):
-        found[refined].add(annotation_id)
+    for chunk in chunks(marks):
+        refinements = select(Refinement.refined_id, Refinement.annotation_id).where(Refinement.annotation_id.in_(chunk))
+        for refined, annotation_id in session.execute(refinements):
+            found[refined].add(annotation_id)
     return found
 
 
-def _best_rated(session: Session, project: Project, window: Window) -> Iterator[tuple[int, set[int]]]:
+def _best_rated(session: Session, marks: dict[int, Mark]) -> Iterator[tuple[int, set[int]]]:
     """Of each prompt the completion with the best mean rating over annotators, the oldest of equals."""
     values: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     annotations: dict[int, set[int]] = defaultdict(set)
-    for prompt_id, _, annotation_id, completion_id, mean in session.execute(mean_ratings(project, window)):
-        values[prompt_id][completion_id].append(float(mean))
+    for annotation_id, completion_id, value in mean_ratings(session, marks):
+        values[marks[annotation_id].prompt_id][completion_id].append(value)
         annotations[completion_id].add(annotation_id)
     for of_prompt in values.values():
         means = {completion_id: round(fsum(found) / len(found), 6) for completion_id, found in of_prompt.items()}

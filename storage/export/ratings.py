@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.export.rows import MESSAGES, MOMENT, Table, messages, submitted, submitted_in
+from storage.judged import live_annotation
 from storage.models import Annotation, Completion, Criterion, Item, Project, Prompt, Rating, User
-from storage.preferences import live_annotation
 
 SCHEMA = pa.schema(
     [

@@ -17,18 +17,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.enums import Outcome
-from storage.export.rows import (
-    IDS,
-    MESSAGES,
-    Table,
-    assistant,
-    judged_prompts,
-    live_in,
-    mean_ratings,
-    messages,
-)
-from storage.models import Annotation, Completion, Item, Preference, Project, Prompt, Refinement
-from storage.windows import Window
+from storage.export.rows import IDS, MESSAGES, Table, assistant, messages
+from storage.judged import Mark, chunks, live_marks, mean_ratings, prompt_windows
+from storage.models import Completion, Preference, Project, Prompt, Refinement
+from storage.windows import belongs
 
 GOOD, BAD = 4.0, 2.0  # mean ratings on 1..5 from which, and up to which, a completion has a label
 SCHEMA = pa.schema(
@@ -68,15 +60,16 @@ def table(session: Session, project: Project) -> Table:
 
 
 def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
-    for window in judged_prompts(session, project):
+    for window in prompt_windows(session, project):
+        marks = live_marks(session, project, window)
         opinions: dict[int, _Opinions] = defaultdict(_Opinions)
-        _read_ratings(session, project, window, opinions)
-        _read_comparisons(session, project, window, opinions)
-        _read_refinements(session, project, window, opinions)
+        _read_ratings(session, marks, opinions)
+        _read_comparisons(session, marks, opinions)
+        _read_refinements(session, marks, opinions)
         completions = (
             select(Completion.id, Completion.text, Prompt.id.label("prompt_id"), Prompt.messages, Prompt.split)
             .join(Prompt, Prompt.id == Completion.prompt_id)
-            .where(Prompt.project_id == project.id, Completion.prompt_id.between(*window))
+            .where(belongs(Prompt.project_id, project), Completion.prompt_id.between(*window))
             .order_by(Completion.prompt_id, Completion.id)
         )
         for row in session.execute(completions):
@@ -94,39 +87,34 @@ def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
             }
 
 
-def _read_ratings(session: Session, project: Project, window: Window, opinions: dict[int, _Opinions]) -> None:
-    for _, user_id, annotation_id, completion_id, mean in session.execute(mean_ratings(project, window)):
-        value = round(float(mean), 6)
+def _read_ratings(session: Session, marks: dict[int, Mark], opinions: dict[int, _Opinions]) -> None:
+    for annotation_id, completion_id, value in mean_ratings(session, marks):
         found = opinions[completion_id]
-        found.add(found.outright, user_id, annotation_id, float(value >= GOOD) - float(value <= BAD))
+        sign = float(value >= GOOD) - float(value <= BAD)
+        found.add(found.outright, marks[annotation_id].user_id, annotation_id, sign)
 
 
-def _read_comparisons(session: Session, project: Project, window: Window, opinions: dict[int, _Opinions]) -> None:
-    comparisons = (
-        select(Annotation.user_id, Annotation.id, Preference.first_id, Preference.second_id, Preference.outcome)
-        .select_from(Item)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .join(Preference, Preference.annotation_id == Annotation.id)
-        .where(live_in(project, window))
-    )
-    for user_id, annotation_id, first, second, outcome in session.execute(comparisons):
-        for completion_id, won in ((first, Outcome.FIRST), (second, Outcome.SECOND)):
-            found = opinions[completion_id]
-            if outcome is Outcome.BOTH_BAD:
-                found.add(found.outright, user_id, annotation_id, -1.0)
-            elif outcome is not Outcome.TIE:
-                found.add(found.implied, user_id, annotation_id, 1.0 if outcome is won else -1.0)
+def _read_comparisons(session: Session, marks: dict[int, Mark], opinions: dict[int, _Opinions]) -> None:
+    for chunk in chunks(marks):
+        comparisons = select(
+            Preference.annotation_id, Preference.first_id, Preference.second_id, Preference.outcome
+        ).where(Preference.annotation_id.in_(chunk))
+        for annotation_id, first, second, outcome in session.execute(comparisons):
+            user_id = marks[annotation_id].user_id
+            for completion_id, won in ((first, Outcome.FIRST), (second, Outcome.SECOND)):
+                found = opinions[completion_id]
+                if outcome is Outcome.BOTH_BAD:
+                    found.add(found.outright, user_id, annotation_id, -1.0)
+                elif outcome is not Outcome.TIE:
+                    found.add(found.implied, user_id, annotation_id, 1.0 if outcome is won else -1.0)
 
 
-def _read_refinements(session: Session, project: Project, window: Window, opinions: dict[int, _Opinions]) -> None:
-    refinements = (
-        select(Annotation.user_id, Annotation.id, Refinement.completion_id, Refinement.refined_id)
-        .select_from(Item)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .join(Refinement, Refinement.annotation_id == Annotation.id)
-        .where(live_in(project, window))
-    )
-    for user_id, annotation_id, original, refined in session.execute(refinements):
-        for completion_id, value in ((original, -1.0), (refined, 1.0)):
-            found = opinions[completion_id]
-            found.add(found.implied, user_id, annotation_id, value)
+def _read_refinements(session: Session, marks: dict[int, Mark], opinions: dict[int, _Opinions]) -> None:
+    for chunk in chunks(marks):
+        refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id).where(
+            Refinement.annotation_id.in_(chunk)
+        )
+        for annotation_id, original, refined in session.execute(refinements):
+            for completion_id, value in ((original, -1.0), (refined, 1.0)):
+                found = opinions[completion_id]
+                found.add(found.implied, marks[annotation_id].user_id, annotation_id, value)

@@ -212,7 +212,7 @@ def test_streaming_gives_the_same_pairs_across_window_borders(desk, monkeypatch)
         prompt = desk.prompt(f"prompt {n}")
         desk.judge("ann", (desk.completion(prompt, "a"), desk.completion(prompt, "b")), Outcome.FIRST)
     whole = pairs_of(desk)
-    monkeypatch.setattr("storage.preferences._WINDOW", 4)
+    monkeypatch.setattr("storage.judged.PROMPTS", 4)
     counts = PairCounts()
     assert list(stream_pairs(desk.session, desk.project, DEFAULT, counts)) == whole.pairs
     assert counts == whole.counts

@@ -1,0 +1,88 @@
+"""What a project's annotators said, read window by window: the common ground of pairs and exports.
+
+Every query here goes by ids that are known already (prompts of a window, annotations on them), so that its cost does
+not depend on how large the project is, with or without a database's statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Float, and_, func, select, type_coerce
+from sqlalchemy.orm import Session
+
+from storage.enums import AnnotationStatus, ItemKind
+from storage.models import Annotation, Criterion, Item, Project, Prompt, Rating
+from storage.windows import Window, belongs, id_windows
+
+PROMPTS = 500  # prompts looked at together: bounds memory, keeps the number of queries small
+_IDS = 500  # annotation ids in one query
+# A rating on the common scale of 1..5, whatever its criterion's own.
+SCALED = type_coerce((Rating.value - Criterion.low) * 4.0 / (Criterion.high - Criterion.low) + 1, Float)
+
+
+class Mark(NamedTuple):
+    """Whose annotation it is, and what it is about."""
+
+    prompt_id: int
+    user_id: int
+    single: bool
+
+
+def live_annotation() -> ColumnElement[bool]:
+    """The condition for an annotation that counts: submitted, neither superseded nor withdrawn."""
+    return and_(
+        Annotation.status == AnnotationStatus.SUBMITTED,
+        Annotation.superseded_at.is_(None),
+        Annotation.withdrawn_at.is_(None),
+    )
+
+
+def prompt_windows(session: Session, project: Project) -> Iterator[Window]:
+    """Windows over the ids of the project's prompts, in order."""
+    return id_windows(session, select(Prompt.id).where(Prompt.project_id == project.id).order_by(Prompt.id), PROMPTS)
+
+
+def live_marks(session: Session, project: Project, window: Window) -> dict[int, Mark]:
+    """The live annotations on the prompts of a window, by id."""
+    found = (
+        select(Annotation.id, Item.prompt_id, Annotation.user_id, Item.kind)
+        .select_from(Item)
+        .join(Annotation, Annotation.item_id == Item.id)
+        .where(belongs(Item.project_id, project), Item.prompt_id.between(*window), live_annotation())
+    )
+    return {
+        annotation_id: Mark(prompt_id, user_id, kind is ItemKind.SINGLE)
+        for annotation_id, prompt_id, user_id, kind in session.execute(found)
+    }
+
+
+def chunks(marks: dict[int, Mark]) -> Iterator[Sequence[int]]:
+    """The annotations' ids in lists that fit into one query."""
+    ids = iter(marks)
+    while chunk := list(islice(ids, _IDS)):
+        yield chunk
+
+
+class MeanRating(NamedTuple):
+    """One annotator's mean over criteria for a completion, on 1..5."""
+
+    annotation_id: int
+    completion_id: int
+    value: float
+
+
+def mean_ratings(session: Session, marks: dict[int, Mark]) -> Iterator[MeanRating]:
+    """The mean ratings of live annotations."""
+    for chunk in chunks(marks):
+        means = (
+            select(Rating.annotation_id, Rating.completion_id, func.avg(SCALED))
+            .join(Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low))
+            .where(Rating.annotation_id.in_(chunk))
+            .group_by(Rating.annotation_id, Rating.completion_id)
+        )
+        for annotation_id, completion_id, mean in session.execute(means):
+            # PostgreSQL and SQLite add up in different orders: what is compared must not depend on it.
+            yield MeanRating(annotation_id, completion_id, round(float(mean), 6))
