@@ -12,8 +12,20 @@ from typing import NamedTuple
 
 from trainer import templates
 from trainer.starter import grammar
-from trainer.starter.critiques import wanted_values
-from trainer.starter.facets import FACETS, ChatMessage, Critique, Facets, Request
+from trainer.starter.critiques import WORDINGS, wanted_values
+from trainer.starter.facets import (
+    FACETS,
+    Action,
+    Apology,
+    ChatMessage,
+    Critique,
+    Facets,
+    Facts,
+    Greeting,
+    Length,
+    Request,
+    Tone,
+)
 
 SYSTEM_PROMPTS = (
     "You answer customers of a shop.",
@@ -22,6 +34,11 @@ SYSTEM_PROMPTS = (
 )
 JUDGEMENTS = 6
 JUDGE_WEIGHT = 2.0
+UNUSUAL = frozenset({Greeting.MISSING, Apology.NO, Facts.MISSING, Action.VAGUE, Tone.NEUTRAL, Length.MEDIUM})
+"""What fewer people ask for."""
+KEEP_UNUSUAL = 0.25
+"""Were every wish as frequent as its opposite, neither the reply nor the critique alone would tell anything of the
+verdict, and learning to judge would not start (it is an exclusive or). So the judge's lessons have few of these."""
 
 
 class Turn(NamedTuple):
@@ -73,7 +90,7 @@ def _judgement(rng: random.Random, request: Request) -> Lesson:
     facets, _, turn = _draft(rng, request)
     turns = [turn]
     for _ in range(JUDGEMENTS):
-        critique, met = critique_to_judge(rng, request, facets)
+        critique, met = critique_to_judge(rng, request, facets, KEEP_UNUSUAL)
         wording = rng.randrange(len(templates.JUDGE))
         instruction = _instruction(templates.judge_messages((), turn.content, critique.full, wording))
         verdict = templates.YES if met else templates.NO
@@ -81,19 +98,23 @@ def _judgement(rng: random.Random, request: Request) -> Lesson:
     return turns
 
 
-def critique_to_judge(rng: random.Random, request: Request, facets: Facets) -> tuple[Critique, bool]:
+def critique_to_judge(
+    rng: random.Random, request: Request, facets: Facets, keep_unusual: float = 1.0
+) -> tuple[Critique, bool]:
     """A critique that a reply with these facets meets or does not, evenly often, and which of the two.
 
-    When it is met, the critique speaks of an earlier draft, whose facet had any other value.
+    When it is met, the critique speaks of an earlier draft, whose facet had any other value. Unusual wishes are
+    passed over but for a share of `keep_unusual`.
     """
+    met = rng.random() < 0.5
     while True:
-        met = rng.random() < 0.5
         facet = rng.choice(tuple(FACETS))
         value = facets.value(facet)
-        if met and (before := [other for other in FACETS[facet] if value in wanted_values(facet, other)]):
-            return grammar.write_critique(rng, facet, rng.choice(before), value, request), True
-        if not met and (wanted := wanted_values(facet, value)):
-            return grammar.write_critique(rng, facet, value, rng.choice(wanted), request), False
+        wanted = value if met else rng.choice(wanted_values(facet, value))
+        if wanted not in WORDINGS or (wanted in UNUSUAL and rng.random() >= keep_unusual):
+            continue
+        before = rng.choice([other for other in FACETS[facet] if other is not wanted]) if met else value
+        return grammar.write_critique(rng, facet, before, wanted, request), met
 
 
 def _criticise(rng: random.Random, request: Request, facets: Facets) -> Critique:
