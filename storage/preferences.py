@@ -79,7 +79,7 @@ class PairSet:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """Reason -> how many. Pairs, except "withdrawn" (annotations) and "overruled" (votes)."""
+        """Reason -> how many. Pairs, except "withdrawn", which counts annotations."""
         return _totals((reason, n) for (_, reason), n in self.counts.left_out.items())
 
     @property
@@ -182,7 +182,7 @@ def _prompt_pairs(
     counts: PairCounts,
 ) -> Iterator[Pair]:
     for (low, high), by_user in sorted(by_pair.items()):
-        decided = [_own_vote(votes, split, counts) for votes in by_user.values()]
+        decided = [_own_vote(votes) for votes in by_user.values()]
         weight, source, reason = _aggregate(decided)
         if source is not None and texts[low].strip() == texts[high].strip():
             source, reason = None, "same_text"
@@ -191,31 +191,29 @@ def _prompt_pairs(
             continue
         chosen, rejected = (low, high) if weight > 0 else (high, low)
         counts.used[split, source] += 1
-        ids = tuple(sorted({i for vote in decided for i in vote.annotation_ids}))
+        ids = decided[0].annotation_ids
+        if len(decided) > 1:
+            ids = tuple(sorted({i for vote in decided for i in vote.annotation_ids}))
         yield Pair(
             prompt_id, prompt_hash, split, messages, chosen, rejected, texts[chosen], texts[rejected], source,
             abs(weight), ids,
         )  # fmt: skip
 
 
-def _own_vote(votes: list[_Vote], split: Split, counts: PairCounts) -> _Vote:
+def _own_vote(votes: list[_Vote]) -> _Vote:
     """One annotator's vote on a pair: the mean of what they said in the most explicit way they used."""
     if len(votes) == 1:
         return votes[0]
-    strongest = max(_PRECEDENCE[vote.source] for vote in votes)
-    kept = [vote for vote in votes if _PRECEDENCE[vote.source] == strongest]
-    if len(kept) < len(votes):
-        counts.left_out[split, "overruled"] += len(votes) - len(kept)
-    if len(kept) == 1:
-        return kept[0]
-    lean = fsum(vote.lean for vote in kept) / len(kept)
-    ids = tuple({i for vote in kept for i in vote.annotation_ids})
-    reason = "disagreement" if any(vote.lean for vote in kept) else kept[0].reason
-    return _Vote(kept[0].source, lean, ids, reason)
+    lean = round(fsum(vote.lean for vote in votes) / len(votes), 6)
+    ids = tuple(sorted({i for vote in votes for i in vote.annotation_ids}))
+    reason = "disagreement" if any(vote.lean for vote in votes) else votes[0].reason
+    return _Vote(votes[0].source, lean, ids, reason)
 
 
 def _aggregate(votes: list[_Vote]) -> tuple[float, PairSource | None, str]:
     """Signed weight (> 0: the lower id wins), the source of the majority (None: no pair) and why there is none."""
+    if len(votes) == 1 and votes[0].lean:  # by far the most frequent case
+        return votes[0].lean, votes[0].source, ""
     cast = [vote for vote in votes if vote.reason != "below_margin"]
     if not cast:
         return 0.0, None, "below_margin"
@@ -230,6 +228,13 @@ def _aggregate(votes: list[_Vote]) -> tuple[float, PairSource | None, str]:
     return weight, max(majority, key=lambda source: _PRECEDENCE[source]), ""
 
 
+def _cast(votes: dict[int, _Votes], mark: Mark, key: _Key, vote: _Vote) -> None:
+    """Keep a vote, unless the annotator said something more explicit of the pair: that is read before."""
+    cast = votes[mark.prompt_id][key][mark.user_id]
+    if not cast or cast[0].source is vote.source:
+        cast.append(vote)
+
+
 def _read_comparisons(session: Session, marks: dict[int, Mark], votes: dict[int, _Votes]) -> None:
     for chunk in chunks(marks):
         comparisons = select(
@@ -241,14 +246,12 @@ def _read_comparisons(session: Session, marks: dict[int, Mark], votes: dict[int,
         ).where(Preference.annotation_id.in_(chunk))
         for annotation_id, first, second, outcome, strength in session.execute(comparisons):
             lean, reason = 0.0, outcome.value
-            if outcome in (Outcome.FIRST, Outcome.SECOND):
+            if outcome is Outcome.FIRST or outcome is Outcome.SECOND:
                 lean, reason = STRENGTH_WEIGHT.get(strength, 1.0), ""
                 if (outcome is Outcome.FIRST) != (first < second):
                     lean = -lean
             key = (first, second) if first < second else (second, first)
-            mark = marks[annotation_id]
-            vote = _Vote(PairSource.COMPARISON, lean, (annotation_id,), reason)
-            votes[mark.prompt_id][key][mark.user_id].append(vote)
+            _cast(votes, marks[annotation_id], key, _Vote(PairSource.COMPARISON, lean, (annotation_id,), reason))
 
 
 def _read_refinements(session: Session, marks: dict[int, Mark], votes: dict[int, _Votes]) -> None:
@@ -259,45 +262,63 @@ def _read_refinements(session: Session, marks: dict[int, Mark], votes: dict[int,
         for annotation_id, original, refined in session.execute(refinements):
             key = (original, refined) if original < refined else (refined, original)
             lean = 1.0 if refined < original else -1.0
-            mark = marks[annotation_id]
-            vote = _Vote(PairSource.REFINEMENT, lean, (annotation_id,), "")
-            votes[mark.prompt_id][key][mark.user_id].append(vote)
+            _cast(votes, marks[annotation_id], key, _Vote(PairSource.REFINEMENT, lean, (annotation_id,), ""))
 
 
 def _read_rating_gaps(session: Session, marks: dict[int, Mark], margin: float, votes: dict[int, _Votes]) -> None:
-    """Gaps within one annotation, and between one annotator's single-completion items of a prompt (thumbs, imports)."""
-    rated: dict[tuple[int, int, int], list[_Rated]] = defaultdict(list)
-    for one in _rated(session, marks):
-        mark = marks[one.annotation_id]
-        rated[mark.prompt_id, mark.user_id, 0 if mark.single else one.annotation_id].append(one)
-    for (prompt_id, user_id, _), together in rated.items():
-        for low, high in combinations(sorted(together, key=lambda one: one.completion_id), 2):
-            shared = low.values.keys() & high.values.keys()
-            if not shared or low.completion_id == high.completion_id:
-                continue
-            gap = round(fsum(low.values[c] - high.values[c] for c in shared) / len(shared), 6)
-            small = abs(gap) < margin
-            lean = 0.0 if small else min(max(abs(gap) / 2, 0.5), 1.5) * (1 if gap > 0 else -1)
-            ids = tuple(sorted({low.annotation_id, high.annotation_id}))
-            vote = _Vote(PairSource.RATING_GAP, lean, ids, "below_margin" if small else "")
-            votes[prompt_id][low.completion_id, high.completion_id][user_id].append(vote)
-
-
-class _Rated(NamedTuple):
-    annotation_id: int
-    completion_id: int
-    values: dict[int, float]  # on 1..5, by criterion
-
-
-def _rated(session: Session, marks: dict[int, Mark]) -> Iterator[_Rated]:
+    left, right = aliased(Rating), aliased(Rating)
+    # The mean over shared criteria of the difference, each scale stretched to the width of 1..5.
+    mean_gap = func.avg((left.value - right.value) * 4.0 / (Criterion.high - Criterion.low))
+    both = and_(
+        right.annotation_id == left.annotation_id,
+        right.criterion_id == left.criterion_id,
+        right.completion_id > left.completion_id,
+    )
     for chunk in chunks(marks):
+        gaps = (
+            select(left.annotation_id, left.completion_id, right.completion_id, mean_gap)
+            .join(right, both)
+            .join(Criterion, and_(Criterion.id == left.criterion_id, Criterion.high > Criterion.low))
+            .where(left.annotation_id.in_(chunk))
+            .group_by(left.annotation_id, left.completion_id, right.completion_id)
+        )
+        for annotation_id, low, high, gap in session.execute(gaps):
+            _cast(votes, marks[annotation_id], (low, high), _gap_vote(float(gap), margin, (annotation_id,)))
+    _read_gaps_between_singles(session, marks, margin, votes)
+
+
+def _gap_vote(gap: float, margin: float, annotation_ids: tuple[int, ...]) -> _Vote:
+    gap = round(gap, 6)
+    if abs(gap) < margin:
+        return _Vote(PairSource.RATING_GAP, 0.0, annotation_ids, "below_margin")
+    lean = round(min(max(abs(gap) / 2, 0.5), 1.5), 6)
+    return _Vote(PairSource.RATING_GAP, lean if gap > 0 else -lean, annotation_ids, "")
+
+
+def _read_gaps_between_singles(
+    session: Session, marks: dict[int, Mark], margin: float, votes: dict[int, _Votes]
+) -> None:
+    """Thumbs and unpaired imports: one annotator rated completions of a prompt one by one."""
+    together: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for annotation_id, mark in marks.items():
+        if mark.single:
+            together[mark.prompt_id, mark.user_id].append(annotation_id)
+    several = {one: marks[one] for ids in together.values() if len(ids) > 1 for one in ids}
+    rated: dict[int, int] = {}  # annotation -> its completion
+    values: dict[int, dict[int, float]] = defaultdict(dict)  # annotation -> criterion -> value on 1..5
+    for chunk in chunks(several):
         ratings = (
             select(Rating.annotation_id, Rating.completion_id, Rating.criterion_id, SCALED)
             .join(Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low))
             .where(Rating.annotation_id.in_(chunk))
         )
-        found: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
         for annotation_id, completion_id, criterion_id, value in session.execute(ratings):
-            found[annotation_id, completion_id][criterion_id] = float(value)
-        for (annotation_id, completion_id), values in found.items():
-            yield _Rated(annotation_id, completion_id, values)
+            rated[annotation_id] = completion_id
+            values[annotation_id][criterion_id] = float(value)
+    for ids in together.values():
+        for one, other in combinations(sorted((i for i in ids if i in rated), key=lambda i: rated[i]), 2):
+            shared = values[one].keys() & values[other].keys()
+            if shared:
+                gap = fsum(values[one][c] - values[other][c] for c in shared) / len(shared)
+                vote = _gap_vote(gap, margin, tuple(sorted((one, other))))
+                _cast(votes, marks[one], (rated[one], rated[other]), vote)
