@@ -23,7 +23,7 @@ from math import fsum
 from typing import NamedTuple
 
 from sqlalchemy import and_, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from storage.configs import SnapshotSettings
 from storage.enums import AnnotationStatus, Outcome, PairSource, Split
