@@ -1,7 +1,7 @@
 """The whole loop in a real browser against a real server and real workers.
 
-Log in by link, annotate ten items with critiques, train as operator, watch the plot move, promote, see new completions
-and what changed, download the export and load it.
+Log in by link, annotate ten items with critiques, train as operator, watch the plot move, compare before and after,
+promote, see new completions, download the export and load it.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def test_the_whole_loop(open_browser: OpenBrowser, home: Path, tmp_path: Path, p
         _annotate(annotator, app, picture)
         _log_in(operator, app, "operator")
         _train(operator, picture)
+        _compare(operator, picture)
         _promote(operator)
         _see_new_completions(annotator, app)
-        _see_what_changed(operator, picture)
         _download(operator, tmp_path, picture)
         operator.get_by_role("tab", name="Users").click()
         operator.get_by_text("annotator", exact=True).first.wait_for()
@@ -79,6 +79,8 @@ def _annotate(page: Any, app: App, picture: Picture) -> None:
             rewrite = side.get_by_label("as it should be")
             if not rewrite.is_visible():  # it stays open from item to item
                 side.get_by_text("Rewrite", exact=False).first.click()
+            until(rewrite.input_value, "the reply in the rewrite field")
+            page.wait_for_timeout(500)  # nobody types sooner; the field is made when it is first opened
             rewrite.fill(f"Dear customer, we will send it by Friday. Case {number}.")
         if number == 3:
             picture(page, "annotate")
@@ -123,10 +125,22 @@ def _step(page: Any) -> int:
     return int(found[1]) if found else 0
 
 
-def _promote(page: Any) -> None:
+def _compare(page: Any, picture: Picture) -> None:
+    """Let the candidate write beside the champion, and look at both on the same prompts."""
+    page.locator("#op-kind").get_by_text("Completions").click()
+    page.get_by_label("name=value").fill("prompts=4\ncandidate_share=1")
+    page.locator("#op-start").click()
+    head = page.locator("#op-run-head")
+    head.get_by_text("generate").wait_for()
+    until(lambda: head.locator("[data-status=succeeded]").count(), "the candidate's completions", 200)
     page.get_by_role("tab", name="Models").click()
     page.locator("tr[data-version=policy-v1]").click()
     page.locator("#op-version-detail").get_by_text("policy-v1").first.wait_for()
+    page.locator(".op-compare").first.wait_for()
+    picture(page, "operate-models")
+
+
+def _promote(page: Any) -> None:
     page.get_by_role("button", name="Decide").click()
     page.locator("#op-reason textarea").fill("kinder, and with a date")
     page.locator("#op-confirm").click()
@@ -159,15 +173,6 @@ def _see_new_completions(page: Any, app: App) -> None:
             "before => document.querySelector('#fb-stage')?.dataset.assignment !== before", arg=assignment
         )
     pytest.fail("the annotator still gets completions of the old policy")
-
-
-def _see_what_changed(page: Any, picture: Picture) -> None:
-    """Before and after on the same prompts."""
-    page.reload()
-    page.get_by_role("tab", name="Models").click()
-    page.locator("tr[data-version=policy-v1]").click()
-    page.locator(".op-compare").first.wait_for()
-    picture(page, "operate-models")
 
 
 def _download(page: Any, tmp_path: Path, picture: Picture) -> None:
