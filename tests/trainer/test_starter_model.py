@@ -63,7 +63,7 @@ def test_every_digit_is_one_token_wherever_it_stands(tokenizer: Any) -> None:
 def test_the_chat_template_writes_what_the_model_was_taught(tokenizer: Any) -> None:
     rng = random.Random(0)
     for _ in range(50):
-        lesson = write_lesson(rng, (1, 1, 1))
+        lesson = write_lesson(rng, (1, 1, 1, 1))
         messages = [{"role": turn.role, "content": turn.content} for turn in lesson]
         ids, _ = encode_lesson(tokenizer, lesson)
         assert tokenizer.apply_chat_template(messages, return_dict=False) == ids

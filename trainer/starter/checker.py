@@ -12,7 +12,7 @@ from functools import cache
 from typing import NamedTuple
 
 from trainer.starter import phrases
-from trainer.starter.facets import Action, Apology, Facets, Facts, Greeting, Request, Tone, Value
+from trainer.starter.facets import Action, Apology, Facets, Facts, Greeting, Length, Request, Tone, Value
 from trainer.starter.grammar import REMARKS_BY_LENGTH
 
 SLOTS = {
@@ -73,9 +73,9 @@ def _facets(request: Request, sentences: list[Sentence]) -> Facets | None:
         return None
     tones = {sentence.value for slot in ("opener", "closing") for sentence in by_slot.get(slot, ())}
     remarks = len(by_slot.get("remark", ()))
-    length = next((length for length, count in REMARKS_BY_LENGTH.items() if count == remarks), None)
+    length = max((count, length.value) for length, count in REMARKS_BY_LENGTH.items() if count <= remarks)[1]
     tone, action = tones.pop(), by_slot["action"][0].value
-    if tones or length is None or not isinstance(tone, Tone) or not isinstance(action, Action):
+    if tones or not isinstance(tone, Tone) or not isinstance(action, Action):
         return None
     return Facets(
         greeting=_greeting(request, by_slot.get("greeting", [])),
@@ -83,7 +83,7 @@ def _facets(request: Request, sentences: list[Sentence]) -> Facets | None:
         facts=_facts(request, by_slot.get("facts", [])),
         action=action,
         tone=tone,
-        length=length,
+        length=Length(length),
     )
 
 

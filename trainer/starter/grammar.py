@@ -127,14 +127,14 @@ def as_text(reply: Composition) -> str:
 
 
 def compose(rng: random.Random, request: Request, facets: Facets) -> Composition:
-    """The sentences of a reply with these facets; the middle comes in any order."""
+    """The sentences of a reply with these facets; apology, facts and action come in any order, then the remarks."""
     body = [_action(rng, request, facets.action)]
     if facets.apology is Apology.YES:
         body.append(_apology(rng))
     if facets.facts is not Facts.MISSING:
         body.append(_facts(rng, request, facets.facts))
-    body += _remarks(rng, REMARKS_BY_LENGTH[facets.length], ())
     rng.shuffle(body)
+    body += _remarks(rng, REMARKS_BY_LENGTH[facets.length], ())
     opener = [_opener(rng, facets.tone)] if rng.random() < 0.5 else []
     greeting = [] if facets.greeting is Greeting.MISSING else [_greeting(rng, request, facets.greeting)]
     return (*greeting, *opener, *body, _closing(rng, facets.tone))

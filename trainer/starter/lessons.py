@@ -1,8 +1,9 @@
 """What the starter is taught: conversations of the three tasks, each turn marked with how much it counts.
 
 A reply to a request; a refinement of a draft by a critique (sometimes a second one after it); yes or no to several
-critiques of one reply. Drafts drawn from the starter's own habits count as replies too, so one conversation teaches
-more than one thing. Everything is built from combinations that are not held out.
+critiques of one reply; and, as an exercise that makes judging learnable, what a reply is like and what critiques of it
+want. Drafts drawn from the starter's own habits count as replies too, so one conversation teaches more than one thing.
+Everything is built from combinations that are not held out.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ SYSTEM_PROMPTS = (
 )
 JUDGEMENTS = 6
 JUDGE_WEIGHT = 2.0
+DESCRIBED_CRITIQUES = 2
 UNUSUAL = frozenset({Greeting.MISSING, Apology.NO, Facts.MISSING, Action.VAGUE, Tone.NEUTRAL, Length.MEDIUM})
 """What fewer people ask for."""
-KEEP_UNUSUAL = 0.25
+KEEP_UNUSUAL = 0.4
 """Were every wish as frequent as its opposite, neither the reply nor the critique alone would tell anything of the
 verdict, and learning to judge would not start (it is an exclusive or). So the judge's lessons have few of these."""
 
@@ -52,10 +54,10 @@ class Turn(NamedTuple):
 Lesson = list[Turn]
 
 
-def write_lesson(rng: random.Random, shares: tuple[float, float, float]) -> Lesson:
-    """One conversation; `shares` are the odds of a reply, a refinement and a judgement."""
+def write_lesson(rng: random.Random, shares: tuple[float, float, float, float]) -> Lesson:
+    """One conversation; `shares` are the odds of a reply, a refinement, a judgement and a description."""
     request = grammar.sample_request(rng, held_out=False, invented_names=0.3)
-    task = rng.choices((_reply, _refinement, _judgement), shares)[0]
+    task = rng.choices((_reply, _refinement, _judgement, _description), shares)[0]
     turns = [Turn(message["role"], message["content"], 0.0) for message in request.messages]
     if rng.random() < 0.05:
         turns.insert(0, Turn("system", rng.choice(SYSTEM_PROMPTS), 0.0))
@@ -95,6 +97,22 @@ def _judgement(rng: random.Random, request: Request) -> Lesson:
         instruction = _instruction(templates.judge_messages((), turn.content, critique.full, wording))
         verdict = templates.YES if met else templates.NO
         turns += [Turn("user", instruction, 0.0), Turn("assistant", verdict, JUDGE_WEIGHT)]
+    return turns
+
+
+def _description(rng: random.Random, request: Request) -> Lesson:
+    """What the reply is like in each facet, then what critiques of it want: the two halves of a judgement."""
+    facets, _, turn = _draft(rng, request)
+    turns = [turn]
+    for facet in rng.sample(tuple(FACETS), len(FACETS)):
+        turns += [Turn("user", f"{facet}?", 0.0), Turn("assistant", facets.value(facet).value, JUDGE_WEIGHT)]
+    for _ in range(DESCRIBED_CRITIQUES):
+        critique, _ = critique_to_judge(rng, request, facets)
+        asked = f"{critique.facet} {critique.wanted.value}"
+        turns += [
+            Turn("user", f"Feedback: {critique.full}\nWhat is wanted?", 0.0),
+            Turn("assistant", asked, JUDGE_WEIGHT),
+        ]
     return turns
 
 

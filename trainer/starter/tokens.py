@@ -40,7 +40,7 @@ CHAT_TEMPLATE = (
 def make_tokenizer(seed: int, lessons: int = 6000) -> PreTrainedTokenizerFast:
     """A tokenizer trained on lessons of all three tasks."""
     rng = random.Random(seed)
-    corpus = [turn.content for _ in range(lessons) for turn in write_lesson(rng, (0.5, 0.25, 0.25))]
+    corpus = [turn.content for _ in range(lessons) for turn in write_lesson(rng, (0.5, 0.25, 0.25, 0.0))]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

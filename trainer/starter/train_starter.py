@@ -36,10 +36,10 @@ TOKENS_PER_STEP = 3072
 """Of all processes together."""
 POOL = 768
 """Lessons sorted by length together, so that a batch wastes little on padding."""
-SHARES = (0.30, 0.40, 0.30)
-"""Odds of replies, refinements and judgements."""
+SHARES = (0.2, 0.4, 0.25, 0.15)
+"""Odds of replies, refinements, judgements and descriptions."""
 RATE = 2e-3
-WARM_UP, COOL_DOWN = 0.02, 0.5
+WARM_UP, COOL_DOWN = 0.02, 0.7
 """Fractions of the time in which the learning rate rises at the start and falls to nothing at the end."""
 COPY_ONLY, COPY_SOMETIMES, COPY_EVERY = 0.03, 0.5, 6
 """Random tokens written twice: every batch at first, then every sixth. Copying is practised so."""
@@ -75,7 +75,7 @@ def make_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
 
 
 def lesson_batches(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random, shares: tuple[float, float, float] = SHARES
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random, shares: tuple[float, float, float, float] = SHARES
 ) -> Iterator[Batch]:
     """Batches of lessons without end, each of about this process's part of TOKENS_PER_STEP with its padding."""
     budget = TOKENS_PER_STEP // world()[1]
@@ -158,9 +158,13 @@ def train(
     minutes: float,
     seed: int,
     out: Path,
-    shares: tuple[float, float, float] = SHARES,
+    shares: tuple[float, float, float, float] = SHARES,
+    fresh: bool = True,
 ) -> dict[str, float]:
-    """Teach until the time is up, exporting now and then; returns steps, tokens, seconds and the last losses."""
+    """Teach until the time is up, exporting now and then; returns steps, tokens, seconds and the last losses.
+
+    A fresh model practises copying first, and between lessons until half of the time is over.
+    """
     rank, processes = world()
     rng = random.Random(seed * processes + rank)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)
@@ -170,7 +174,7 @@ def train(
     step = tokens = 0
     mean, done = float("nan"), 0.0
     while done < 1.0:
-        copying = done < COPY_ONLY or (done < COPY_SOMETIMES and step % COPY_EVERY == 0)
+        copying = fresh and (done < COPY_ONLY or (done < COPY_SOMETIMES and step % COPY_EVERY == 0))
         batch = copy_batch(model.config.vocab_size, rng) if copying else next(lessons)
         loss = loss_of(model, batch)
         loss.backward()
@@ -238,7 +242,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", type=Path, help="a model made by this script, to be taught further")
     parser.add_argument(
-        "--shares", type=float, nargs=3, default=SHARES, help="odds of replies, refinements and judgements"
+        "--shares",
+        type=float,
+        nargs=4,
+        default=SHARES,
+        help="odds of replies, refinements, judgements and descriptions",
     )
     parser.add_argument("--compile", action="store_true", help="1.4 times as fast; needs a C++ compiler")
     args = parser.parse_args()
@@ -254,7 +262,7 @@ def main() -> None:
     if args.compile:
         model.model.compile(dynamic=True)
     print(json.dumps({"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}), flush=True)
-    result = train(model, tokenizer, args.minutes, args.seed, args.out, tuple(args.shares))
+    result = train(model, tokenizer, args.minutes, args.seed, args.out, tuple(args.shares), fresh=not args.start_from)
     if world()[0] != 0:
         return
     print(json.dumps(result), flush=True)
