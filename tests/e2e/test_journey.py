@@ -158,12 +158,12 @@ def _see_new_completions(page: Any, app: App) -> None:
     def written_by() -> int:
         return _query(
             app,
-            "SELECT v.number FROM assignments a JOIN item_completions m ON m.item_id = a.item_id "
+            "SELECT max(v.number) FROM assignments a JOIN item_completions m ON m.item_id = a.item_id "
             "JOIN completions c ON c.id = m.completion_id JOIN model_versions v ON v.id = c.model_version_id "
             f"WHERE a.id = {int(_assignment(page))}",
         )
 
-    for _ in range(3):  # what was leased before the promotion is still theirs
+    for _ in range(6):  # what was leased before the promotion is still theirs
         page.locator("#fb-stage[data-state=item]").wait_for(state="attached")
         if written_by() == 1:
             return
