@@ -71,9 +71,7 @@ def measure(args: argparse.Namespace) -> Outcome:
         for size in (small, annotations):
             filled = time.perf_counter()
             for kind, url in make_stores(Path(name), server, size, rounds).items():
-                extra[f"{kind} {size:,}"] = {
-                    name: figures._asdict() for name, figures in latencies(url, rounds).items()
-                }
+                extra[f"{kind} {size:,}"] = latencies(url, rounds)
             extra[f"seconds to fill {size:,}"] = round(time.perf_counter() - filled, 1)
         for kind, url in stores(Path(name), server, annotations).items():
             bars += latency_bars(kind, extra[f"{kind} {small:,}"], extra[f"{kind} {annotations:,}"])
