@@ -1,0 +1,1 @@
+"""What people touch: browser pages, HTTP, command line. Never imports torch."""

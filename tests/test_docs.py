@@ -86,7 +86,8 @@ def test_links_and_pictures_of_the_documents_are_there(document: str) -> None:
 
 def test_make_targets_named_in_the_documents_exist() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    named = set(re.findall(r"(?:^ {4}|`)make (\w+)", README + (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE))
+    documents = README + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"(?:^ {4}|`)make (\w+)", documents, re.MULTILINE))
     assert {"up", "test", "install"} <= named <= targets
 
 

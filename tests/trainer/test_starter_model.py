@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import trainer
-from benchmarks.starter import FOLDER, judged, load, sample
+from benchmarks.starter import FOLDER, load, sample
 from trainer.starter import checker, grammar
 from trainer.starter.lessons import write_lesson
 from trainer.starter.tokens import encode_lesson
@@ -105,13 +105,16 @@ def test_it_loads_as_a_reward_model_and_scores_a_batch(tokenizer: Any) -> None:
         assert model(**inputs).logits.shape == (2, 1)
 
 
-def test_it_answers_requests_it_has_never_seen_and_judges_better_than_chance() -> None:
+def test_replies_to_requests_it_has_never_seen_repeat_the_right_order_number() -> None:
+    # A smoke test of the shipped weights; every quality bar stands in benchmarks/starter.py, with its figure.
     torch.manual_seed(0)
-    starter = load(FOLDER)
     requests = grammar.sample_prompts(40, seed=77, held_out=True)
-    replies = sample(starter, [request.messages for request in requests])
-    read = [checker.read_reply(request, text) for request, text in zip(requests, replies, strict=True)]
-    # The benchmark holds it to 97 %; forty samples are a smoke test.
-    assert sum(facets is not None for facets in read) >= 35
-    verdicts = judged(starter, grammar.sample_prompts(120, seed=78, held_out=True), seed=1)
-    assert sum(row.truth is row.verdict for row in verdicts) >= 96
+    replies = sample(load(FOLDER), [request.messages for request in requests])
+    assert len(set(replies)) >= 35
+    stated = [
+        order == request.order
+        for request, reply in zip(requests, replies, strict=True)
+        for order in checker.mentions(reply).orders
+    ]
+    assert len(stated) >= 10
+    assert sum(stated) >= 0.9 * len(stated)
