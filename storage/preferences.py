@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session, aliased
 
 from storage.configs import SnapshotSettings
 from storage.enums import AnnotationStatus, Outcome, PairSource, Split
-from storage.judged import SCALED, Mark, chunks, live_marks, prompt_windows
+from storage.judged import MARKED, SCALED, Mark, live_marks, prompt_windows, rows_of
 from storage.models import (
     Annotation,
     Completion,
@@ -158,15 +158,16 @@ def _window_pairs(
     if not votes:
         return
     in_window = belongs(Prompt.project_id, project), Prompt.id.between(*window)
+    connection = session.connection()  # see storage.judged.rows_of
     texts = dict(
-        session.execute(
+        connection.execute(
             select(Completion.id, Completion.text)
             .join(Prompt, Prompt.id == Completion.prompt_id)
             .where(*in_window, Completion.prompt_id.between(*window))
         ).all()
     )
     prompts = select(Prompt.id, Prompt.content_hash, Prompt.split, Prompt.messages).where(*in_window)
-    for prompt in session.execute(prompts.order_by(Prompt.id)):
+    for prompt in connection.execute(prompts.order_by(Prompt.id)):
         by_pair = votes.get(prompt[0])
         if by_pair:
             yield from _prompt_pairs(*prompt, by_pair, texts, counts)
@@ -236,33 +237,31 @@ def _cast(votes: dict[int, _Votes], mark: Mark, key: _Key, vote: _Vote) -> None:
 
 
 def _read_comparisons(session: Session, marks: dict[int, Mark], votes: dict[int, _Votes]) -> None:
-    for chunk in chunks(marks):
-        comparisons = select(
-            Preference.annotation_id,
-            Preference.first_id,
-            Preference.second_id,
-            Preference.outcome,
-            Preference.strength,
-        ).where(Preference.annotation_id.in_(chunk))
-        for annotation_id, first, second, outcome, strength in session.execute(comparisons):
-            lean, reason = 0.0, outcome.value
-            if outcome is Outcome.FIRST or outcome is Outcome.SECOND:
-                lean, reason = STRENGTH_WEIGHT.get(strength, 1.0), ""
-                if (outcome is Outcome.FIRST) != (first < second):
-                    lean = -lean
-            key = (first, second) if first < second else (second, first)
-            _cast(votes, marks[annotation_id], key, _Vote(PairSource.COMPARISON, lean, (annotation_id,), reason))
+    comparisons = select(
+        Preference.annotation_id,
+        Preference.first_id,
+        Preference.second_id,
+        Preference.outcome,
+        Preference.strength,
+    ).where(Preference.annotation_id.in_(MARKED))
+    for annotation_id, first, second, outcome, strength in rows_of(session, marks, comparisons):
+        lean, reason = 0.0, outcome.value
+        if outcome is Outcome.FIRST or outcome is Outcome.SECOND:
+            lean, reason = STRENGTH_WEIGHT.get(strength, 1.0), ""
+            if (outcome is Outcome.FIRST) != (first < second):
+                lean = -lean
+        key = (first, second) if first < second else (second, first)
+        _cast(votes, marks[annotation_id], key, _Vote(PairSource.COMPARISON, lean, (annotation_id,), reason))
 
 
 def _read_refinements(session: Session, marks: dict[int, Mark], votes: dict[int, _Votes]) -> None:
-    for chunk in chunks(marks):
-        refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id).where(
-            Refinement.annotation_id.in_(chunk)
-        )
-        for annotation_id, original, refined in session.execute(refinements):
-            key = (original, refined) if original < refined else (refined, original)
-            lean = 1.0 if refined < original else -1.0
-            _cast(votes, marks[annotation_id], key, _Vote(PairSource.REFINEMENT, lean, (annotation_id,), ""))
+    refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id).where(
+        Refinement.annotation_id.in_(MARKED)
+    )
+    for annotation_id, original, refined in rows_of(session, marks, refinements):
+        key = (original, refined) if original < refined else (refined, original)
+        lean = 1.0 if refined < original else -1.0
+        _cast(votes, marks[annotation_id], key, _Vote(PairSource.REFINEMENT, lean, (annotation_id,), ""))
 
 
 def _read_rating_gaps(session: Session, marks: dict[int, Mark], margin: float, votes: dict[int, _Votes]) -> None:
@@ -274,16 +273,15 @@ def _read_rating_gaps(session: Session, marks: dict[int, Mark], margin: float, v
         right.criterion_id == left.criterion_id,
         right.completion_id > left.completion_id,
     )
-    for chunk in chunks(marks):
-        gaps = (
-            select(left.annotation_id, left.completion_id, right.completion_id, mean_gap)
-            .join(right, both)
-            .join(Criterion, and_(Criterion.id == left.criterion_id, Criterion.high > Criterion.low))
-            .where(left.annotation_id.in_(chunk))
-            .group_by(left.annotation_id, left.completion_id, right.completion_id)
-        )
-        for annotation_id, low, high, gap in session.execute(gaps):
-            _cast(votes, marks[annotation_id], (low, high), _gap_vote(float(gap), margin, (annotation_id,)))
+    gaps = (
+        select(left.annotation_id, left.completion_id, right.completion_id, mean_gap)
+        .join(right, both)
+        .join(Criterion, and_(Criterion.id == left.criterion_id, Criterion.high > Criterion.low))
+        .where(left.annotation_id.in_(MARKED))
+        .group_by(left.annotation_id, left.completion_id, right.completion_id)
+    )
+    for annotation_id, low, high, gap in rows_of(session, marks, gaps):
+        _cast(votes, marks[annotation_id], (low, high), _gap_vote(float(gap), margin, (annotation_id,)))
     _read_gaps_between_singles(session, marks, margin, votes)
 
 
@@ -306,15 +304,14 @@ def _read_gaps_between_singles(
     several = {one: marks[one] for ids in together.values() if len(ids) > 1 for one in ids}
     rated: dict[int, int] = {}  # annotation -> its completion
     values: dict[int, dict[int, float]] = defaultdict(dict)  # annotation -> criterion -> value on 1..5
-    for chunk in chunks(several):
-        ratings = (
-            select(Rating.annotation_id, Rating.completion_id, Rating.criterion_id, SCALED)
-            .join(Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low))
-            .where(Rating.annotation_id.in_(chunk))
-        )
-        for annotation_id, completion_id, criterion_id, value in session.execute(ratings):
-            rated[annotation_id] = completion_id
-            values[annotation_id][criterion_id] = float(value)
+    ratings = (
+        select(Rating.annotation_id, Rating.completion_id, Rating.criterion_id, SCALED)
+        .join(Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low))
+        .where(Rating.annotation_id.in_(MARKED))
+    )
+    for annotation_id, completion_id, criterion_id, value in rows_of(session, several, ratings):
+        rated[annotation_id] = completion_id
+        values[annotation_id][criterion_id] = float(value)
     for ids in together.values():
         for one, other in combinations(sorted((i for i in ids if i in rated), key=lambda i: rated[i]), 2):
             shared = values[one].keys() & values[other].keys()

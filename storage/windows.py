@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage.models import Project
@@ -20,11 +19,13 @@ class Window(NamedTuple):
 
 
 def id_windows(session: Session, ids: Select[int], size: int) -> Iterator[Window]:
-    """Ranges that hold `size` of the ids each, in order; `ids` selects them ordered and once each."""
-    found = array("q", session.scalars(ids.execution_options(yield_per=10_000)))  # eight bytes each, no objects
-    for start in range(0, len(found), size):
-        window = found[start : start + size]
-        yield Window(window[0], window[-1])
+    """Ranges that hold `size` of the ids each, in order; `ids` selects one column of distinct ids."""
+    id_ = ids.selected_columns[0]
+    numbered = ids.with_only_columns(id_.label("id"), func.row_number().over(order_by=id_).label("number")).subquery()
+    piece = (numbered.c.number - 1) // size
+    low, high = func.min(numbered.c.id), func.max(numbered.c.id)
+    for window in session.execute(select(low, high).group_by(piece).order_by(low)).all():
+        yield Window(*window)
 
 
 def belongs(column: InstrumentedAttribute[int], project: Project) -> ColumnElement[bool]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from sqlalchemy.orm import Session
 
 from storage.configs import SnapshotSettings
-from storage.export.rows import IDS, MESSAGES, Table, assistant, messages
+from storage.export.rows import IDS, MESSAGES, Table, assistant
 from storage.models import Project
 from storage.preferences import stream_pairs
 
@@ -37,7 +37,7 @@ def table(session: Session, project: Project) -> Table:
 def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
     for pair in stream_pairs(session, project, SnapshotSettings()):
         yield {
-            "prompt": messages(pair.messages),
+            "prompt": pair.messages,
             "chosen": assistant(pair.chosen),
             "rejected": assistant(pair.rejected),
             "split": pair.split.value,

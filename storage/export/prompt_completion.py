@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from storage.enums import CompletionOrigin
 from storage.export.rows import IDS, MESSAGES, Table, assistant, messages
 from storage.export.unpaired import GOOD
-from storage.judged import Mark, chunks, live_marks, mean_ratings, prompt_windows
+from storage.judged import MARKED, Mark, live_marks, mean_ratings, prompt_windows, rows_of
 from storage.models import Completion, ItemCompletion, Project, Prompt, Refinement
 from storage.windows import Window, belongs
 
@@ -84,10 +84,9 @@ def _demonstrations(session: Session, project: Project, window: Window) -> _Want
 
 def _refinements(session: Session, marks: dict[int, Mark]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = defaultdict(set)
-    for chunk in chunks(marks):
-        refinements = select(Refinement.refined_id, Refinement.annotation_id).where(Refinement.annotation_id.in_(chunk))
-        for refined, annotation_id in session.execute(refinements):
-            found[refined].add(annotation_id)
+    refinements = select(Refinement.refined_id, Refinement.annotation_id).where(Refinement.annotation_id.in_(MARKED))
+    for refined, annotation_id in rows_of(session, marks, refinements):
+        found[refined].add(annotation_id)
     return found
 
 

@@ -42,7 +42,6 @@ def submitted(session: Session, project: Project) -> Iterator[Window]:
         select(Annotation.id)
         .join(Item, Item.id == Annotation.item_id)
         .where(Item.project_id == project.id, Annotation.status == AnnotationStatus.SUBMITTED)
-        .order_by(Annotation.id)
     )
     return id_windows(session, ids, _ANNOTATIONS)
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from storage.enums import Outcome
 from storage.export.rows import IDS, MESSAGES, Table, assistant, messages
-from storage.judged import Mark, chunks, live_marks, mean_ratings, prompt_windows
+from storage.judged import MARKED, Mark, live_marks, mean_ratings, prompt_windows, rows_of
 from storage.models import Completion, Preference, Project, Prompt, Refinement
 from storage.windows import belongs
 
@@ -95,26 +95,24 @@ def _read_ratings(session: Session, marks: dict[int, Mark], opinions: dict[int, 
 
 
 def _read_comparisons(session: Session, marks: dict[int, Mark], opinions: dict[int, _Opinions]) -> None:
-    for chunk in chunks(marks):
-        comparisons = select(
-            Preference.annotation_id, Preference.first_id, Preference.second_id, Preference.outcome
-        ).where(Preference.annotation_id.in_(chunk))
-        for annotation_id, first, second, outcome in session.execute(comparisons):
-            user_id = marks[annotation_id].user_id
-            for completion_id, won in ((first, Outcome.FIRST), (second, Outcome.SECOND)):
-                found = opinions[completion_id]
-                if outcome is Outcome.BOTH_BAD:
-                    found.add(found.outright, user_id, annotation_id, -1.0)
-                elif outcome is not Outcome.TIE:
-                    found.add(found.implied, user_id, annotation_id, 1.0 if outcome is won else -1.0)
+    comparisons = select(Preference.annotation_id, Preference.first_id, Preference.second_id, Preference.outcome).where(
+        Preference.annotation_id.in_(MARKED)
+    )
+    for annotation_id, first, second, outcome in rows_of(session, marks, comparisons):
+        user_id = marks[annotation_id].user_id
+        for completion_id, won in ((first, Outcome.FIRST), (second, Outcome.SECOND)):
+            found = opinions[completion_id]
+            if outcome is Outcome.BOTH_BAD:
+                found.add(found.outright, user_id, annotation_id, -1.0)
+            elif outcome is not Outcome.TIE:
+                found.add(found.implied, user_id, annotation_id, 1.0 if outcome is won else -1.0)
 
 
 def _read_refinements(session: Session, marks: dict[int, Mark], opinions: dict[int, _Opinions]) -> None:
-    for chunk in chunks(marks):
-        refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id).where(
-            Refinement.annotation_id.in_(chunk)
-        )
-        for annotation_id, original, refined in session.execute(refinements):
-            for completion_id, value in ((original, -1.0), (refined, 1.0)):
-                found = opinions[completion_id]
-                found.add(found.implied, marks[annotation_id].user_id, annotation_id, value)
+    refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id).where(
+        Refinement.annotation_id.in_(MARKED)
+    )
+    for annotation_id, original, refined in rows_of(session, marks, refinements):
+        for completion_id, value in ((original, -1.0), (refined, 1.0)):
+            found = opinions[completion_id]
+            found.add(found.implied, marks[annotation_id].user_id, annotation_id, value)
