@@ -31,7 +31,7 @@ COMMON_SENSE: dict[str, dict[str, float]] = {
 }
 NOISE = 0.5  # of one look at one reply, standard deviation, in points
 TIE_WITHIN = 0.35
-NOT_FIT_TO_SEND = -1.2
+NOT_FIT_TO_SEND = -2.0
 CRITIQUE_SHARE = 0.8  # of the worse replies
 REFINEMENT_SHARE = 0.3  # of those that are criticised
 
