@@ -228,27 +228,32 @@ def _file_sha256(path: Path) -> str:
 
 def _record_rows(session: Session, snapshot: Snapshot, rows: _Rows) -> None:
     """The rows in SQL that tie each pair to its annotations."""
+    connection = session.connection()
     for split, of_split in rows.items():
         for start in range(0, len(of_split), _BATCH):
-            batch = [pair for _, pair in of_split[start : start + _BATCH]]
+            batch = dict(enumerate((pair for _, pair in of_split[start : start + _BATCH]), start))
             values = [
                 {
                     "snapshot_id": snapshot.id,
                     "split": split,
-                    "position": start + offset,
+                    "position": position,
                     "source": pair.source,
                     "prompt_id": pair.prompt_id,
                     "chosen_id": pair.chosen_id,
                     "rejected_id": pair.rejected_id,
                     "weight": pair.weight,
                 }
-                for offset, pair in enumerate(batch)
+                for position, pair in batch.items()
             ]
-            statement = insert(SnapshotRow).returning(SnapshotRow.id, sort_by_parameter_order=True)
-            ids = session.scalars(statement, values).all()
+            connection.execute(insert(SnapshotRow), values)
+            made = select(SnapshotRow.id, SnapshotRow.position).where(
+                SnapshotRow.snapshot_id == snapshot.id,
+                SnapshotRow.split == split,
+                SnapshotRow.position.between(start, start + _BATCH - 1),
+            )
             ties = [
                 {"snapshot_row_id": row_id, "annotation_id": annotation_id}
-                for row_id, pair in zip(ids, batch, strict=True)
-                for annotation_id in pair.annotation_ids
+                for row_id, position in connection.execute(made)
+                for annotation_id in batch[position].annotation_ids
             ]
-            session.execute(insert(SnapshotRowAnnotation), ties)
+            connection.execute(insert(SnapshotRowAnnotation), ties)

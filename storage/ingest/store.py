@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from storage.accounts import create_user, disable_user, find_user
@@ -248,8 +248,10 @@ def _annotate(
         }
         for piece in work
     ]
-    returning = insert(Annotation).returning(Annotation.id, sort_by_parameter_order=True)
-    made = list(zip(session.scalars(returning, annotations).all(), work, strict=True))
+    # Not RETURNING in the rows' order: SQLite can only do that row by row.
+    insert_all(session, Annotation, annotations)
+    ids = look_up(session, select(Annotation.source_key, Annotation.id), Annotation.source_key, _keys(work))
+    made = [(ids[piece.source_key], piece) for piece in work]
     judged = Counter(row["item_id"] for row in annotations)
     session.connection().execute(
         update(table_of(Item)).where(Item.id == bindparam("item")).values(judged=Item.judged + bindparam("more")),

@@ -184,19 +184,15 @@ def test_a_deleted_or_changed_file_is_reported_and_written_again_by_the_next_bui
     assert train.read_bytes() == whole
 
 
-def test_a_folder_left_by_a_transaction_that_never_ended_does_not_stand_in_the_way(sessions, tmp_path):
-    with sessions() as session:
-        desk = Desk(session)
-        fill(desk)
-        folder = build(desk, tmp_path).folder
-        session.rollback()
+def test_a_folder_left_by_a_transaction_that_never_ended_does_not_stand_in_the_way(desk, tmp_path):
+    fill(desk)
+    unfinished = desk.session.begin_nested()
+    folder = build(desk, tmp_path).folder
+    unfinished.rollback()
     (tmp_path / folder / "train.parquet").write_bytes(b"old")
-    with sessions.begin() as session:
-        desk = Desk(session)
-        fill(desk)
-        snapshot = build(desk, tmp_path)
-        assert snapshot.folder == folder
-        verify_snapshot(snapshot, tmp_path)
+    snapshot = build(desk, tmp_path)
+    assert snapshot.folder == folder
+    verify_snapshot(snapshot, tmp_path)
 
 
 def test_two_projects_with_the_same_content_share_the_hash_but_no_file(sessions, tmp_path):
