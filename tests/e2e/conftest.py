@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from feedback_app.settings import PREFIX
+from tests.browser import chromium, open_browser
 
-pytest_plugins = ["tests.browser"]
+__all__ = ["chromium", "open_browser"]
 
 SCREENSHOTS = os.environ.pop("FEEDBACK_SCREENSHOTS", "")  # taken out: it is no setting of the app
 Picture = Callable[[Any, str], None]

@@ -92,6 +92,8 @@ def _annotate(page: Any, app: App, picture: Picture) -> None:
     assert _query(app, "SELECT count(*) FROM refinements") == 4
     page.locator("#fb-stage[data-state=item]").wait_for(state="attached")
     page.emulate_media(color_scheme="dark")
+    page.reload()
+    page.locator("#fb-stage[data-state=item]").wait_for(state="attached")
     picture(page, "annotate-dark")
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(color_scheme="light")
