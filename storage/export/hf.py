@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,32 +18,34 @@ MARK = "<!-- data set folder written by feedback-app; exporting again replaces i
 
 
 def write_folder(table: Table, folder: Path, what: str, project: str) -> int:
-    """Write a Parquet file for each split, empty ones too, and the card; returns the number of rows."""
+    """Write a Parquet file for each split that has rows (`datasets` loads no empty one), and the card.
+
+    Returns the number of rows.
+    """
     data = folder / "data"
     data.mkdir(parents=True)
-    counts = dict.fromkeys((split.value for split in Split), 0)
+    writers: dict[str, pq.ParquetWriter] = {}
+    counts: Counter[str] = Counter()
     with ExitStack() as stack:
-        writers = {
-            split: stack.enter_context(
-                pq.ParquetWriter(data / f"{split}-00000-of-00001.parquet", table.schema, compression="zstd")
-            )
-            for split in counts
-        }
         for batch in batches(table.rows, ROW_GROUP):
-            for split, writer in writers.items():
+            for split in {row["split"] for row in batch}:
                 rows = [row for row in batch if row["split"] == split]
-                if rows:
-                    writer.write_table(pa.Table.from_pylist(rows, schema=table.schema))
-                    counts[split] += len(rows)
-    (folder / CARD).write_text(_card(what, project, counts), encoding="utf-8")
-    return sum(counts.values())
+                if split not in writers:
+                    path = data / f"{split}-00000-of-00001.parquet"
+                    writers[split] = stack.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))
+                writers[split].write_table(pa.Table.from_pylist(rows, schema=table.schema))
+                counts[split] += len(rows)
+    by_split = {split.value: counts[split.value] for split in Split if counts[split.value]}
+    (folder / CARD).write_text(_card(what, project, by_split), encoding="utf-8")
+    return counts.total()
 
 
 def _card(what: str, project: str, counts: dict[str, int]) -> str:
-    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in counts)
+    data_files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in counts)
     lines = "".join(f"| {split} | {count} |\n" for split, count in counts.items())
+    configs = f"configs:\n- config_name: default\n  data_files:\n{data_files}" if counts else ""
     return (
-        f"---\ntags:\n- human-feedback\n- trl\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
+        f"---\ntags:\n- human-feedback\n- trl\n{configs}---\n"
         f"{MARK}\n\n# {what} of project {project}\n\n"
         "Human feedback collected with feedback-app. A prompt is in one split only, for ever.\n\n"
         f"| split | rows |\n|---|---|\n{lines}\n"
