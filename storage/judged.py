@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, ColumnElement, Float, Select, and_, bindparam, func, select, type_coerce
+from sqlalchemy import ARRAY, ColumnElement, Float, Integer, Select, and_, bindparam, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from storage.enums import AnnotationStatus, ItemKind
@@ -19,7 +19,6 @@ from storage.windows import Window, belongs, id_windows
 
 PROMPTS = 500  # prompts looked at together: bounds memory, keeps the number of queries small
 _CHUNK = 500  # annotation ids in one query
-MARKED: BindParameter[int] = bindparam("ids", expanding=True)
 # A rating on the common scale of 1..5, whatever its criterion's own.
 SCALED = type_coerce((Rating.value - Criterion.low) * 4.0 / (Criterion.high - Criterion.low) + 1, Float)
 
@@ -60,13 +59,19 @@ def live_marks(session: Session, project: Project, window: Window) -> dict[int, 
     }
 
 
-def rows_of(session: Session, marks: dict[int, Mark], query: Select[*tuple[Any, ...]]) -> Iterator[Sequence[Any]]:
-    """The rows of a query narrowed to annotations `in_(MARKED)`, run for the marked ones some hundred at a time.
+def rows_of(
+    session: Session, marks: dict[int, Mark], query: Select[*tuple[Any, ...]], table: Any
+) -> Iterator[Sequence[Any]]:
+    """The rows of `query` that belong to the marked annotations by `table.annotation_id`, in no particular order.
 
     On the connection: plain columns need none of what a session does for objects, which costs as much as the reading.
     """
     session.flush()
     connection = session.connection()
+    if connection.dialect.name == "postgresql":  # one array instead of some hundred parameters
+        query = query.where(table.annotation_id == func.any(bindparam("ids", type_=ARRAY(Integer))))
+    else:
+        query = query.where(table.annotation_id.in_(bindparam("ids", expanding=True)))
     ids = iter(marks)
     while chunk := list(islice(ids, _CHUNK)):
         yield from connection.execute(query, {"ids": chunk})
@@ -85,9 +90,8 @@ def mean_ratings(session: Session, marks: dict[int, Mark]) -> Iterator[MeanRatin
     means = (
         select(Rating.annotation_id, Rating.completion_id, func.avg(SCALED))
         .join(Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low))
-        .where(Rating.annotation_id.in_(MARKED))
         .group_by(Rating.annotation_id, Rating.completion_id)
     )
-    for annotation_id, completion_id, mean in rows_of(session, marks, means):
+    for annotation_id, completion_id, mean in rows_of(session, marks, means, Rating):
         # PostgreSQL and SQLite add up in different orders: what is compared must not depend on it.
         yield MeanRating(annotation_id, completion_id, round(float(mean), 6))

@@ -22,12 +22,12 @@ from itertools import combinations
 from math import fsum
 from typing import NamedTuple
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import String, and_, func, select, type_coerce
 from sqlalchemy.orm import Session, aliased
 
 from storage.configs import SnapshotSettings
 from storage.enums import AnnotationStatus, Outcome, PairSource, Split
-from storage.judged import MARKED, SCALED, Mark, live_marks, prompt_windows, rows_of
+from storage.judged import SCALED, Mark, live_marks, prompt_windows, rows_of
 from storage.models import (
     Annotation,
     Completion,
@@ -43,6 +43,8 @@ from storage.models import (
 from storage.windows import Window, belongs
 
 STRENGTH_WEIGHT = {None: 1.0, 1: 0.5, 2: 1.0, 3: 1.5}
+_FIRST = Outcome.FIRST.value
+_DECIDED = {_FIRST, Outcome.SECOND.value}
 _PRECEDENCE = {PairSource.RATING_GAP: 0, PairSource.REFINEMENT: 1, PairSource.COMPARISON: 2}
 
 
@@ -109,14 +111,15 @@ def stream_pairs(
 
 
 class _Vote(NamedTuple):
+    user_id: int
     source: PairSource
     lean: float  # > 0: the completion with the lower id is preferred, by that weight; 0: neither
     annotation_ids: tuple[int, ...]
     reason: str  # what to count when the vote decides nothing: tie, both_bad or below_margin
 
 
-_Key = tuple[int, int]  # two completion ids, the lower first
-_Votes = dict[_Key, dict[int, list[_Vote]]]  # by annotator
+_Key = tuple[int, int, int]  # a prompt's id and two of its completions', the lower first
+_Votes = dict[_Key, list[_Vote]]  # flat: this is filled and read once a judgement, at every export and snapshot
 
 
 def _totals(counted: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -148,7 +151,8 @@ def _window_pairs(
 ) -> Iterator[Pair]:
     """The pairs of the project's prompts in a window of ids."""
     marks = live_marks(session, project, window)
-    votes: dict[int, _Votes] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    votes: _Votes = defaultdict(list)
+    # The most explicit first: see `_cast`.
     if settings.use_comparisons:
         _read_comparisons(session, marks, votes)
     if settings.use_refinements:
@@ -166,39 +170,39 @@ def _window_pairs(
             .where(*in_window, Completion.prompt_id.between(*window))
         ).all()
     )
-    prompts = select(Prompt.id, Prompt.content_hash, Prompt.split, Prompt.messages).where(*in_window)
-    for prompt in connection.execute(prompts.order_by(Prompt.id)):
-        by_pair = votes.get(prompt[0])
-        if by_pair:
-            yield from _prompt_pairs(*prompt, by_pair, texts, counts)
-
-
-def _prompt_pairs(
-    prompt_id: int,
-    prompt_hash: str,
-    split: Split,
-    messages: list[Message],
-    by_pair: _Votes,
-    texts: dict[int, str],
-    counts: PairCounts,
-) -> Iterator[Pair]:
-    for (low, high), by_user in sorted(by_pair.items()):
-        decided = [_own_vote(votes) for votes in by_user.values()]
-        weight, source, reason = _aggregate(decided)
+    prompts = {
+        row[0]: row
+        for row in connection.execute(
+            select(Prompt.id, Prompt.content_hash, Prompt.split, Prompt.messages).where(*in_window)
+        )
+    }
+    for key in sorted(votes):
+        prompt_id, low, high = key
+        _, prompt_hash, split, messages = prompts[prompt_id]
+        cast = votes[key]
+        weight, source, reason = _aggregate(cast if len(cast) == 1 else _by_annotator(cast))
         if source is not None and texts[low].strip() == texts[high].strip():
             source, reason = None, "same_text"
         if source is None:
             counts.left_out[split, reason] += 1
             continue
-        chosen, rejected = (low, high) if weight > 0 else (high, low)
         counts.used[split, source] += 1
-        ids = decided[0].annotation_ids
-        if len(decided) > 1:
-            ids = tuple(sorted({i for vote in decided for i in vote.annotation_ids}))
+        chosen, rejected = (low, high) if weight > 0 else (high, low)
+        ids = cast[0].annotation_ids
+        if len(cast) > 1:
+            ids = tuple(sorted({i for vote in cast for i in vote.annotation_ids}))
         yield Pair(
             prompt_id, prompt_hash, split, messages, chosen, rejected, texts[chosen], texts[rejected], source,
             abs(weight), ids,
         )  # fmt: skip
+
+
+def _by_annotator(cast: list[_Vote]) -> list[_Vote]:
+    """One vote an annotator."""
+    own: dict[int, list[_Vote]] = defaultdict(list)
+    for vote in cast:
+        own[vote.user_id].append(vote)
+    return [_own_vote(votes) for votes in own.values()]
 
 
 def _own_vote(votes: list[_Vote]) -> _Vote:
@@ -208,7 +212,7 @@ def _own_vote(votes: list[_Vote]) -> _Vote:
     lean = round(fsum(vote.lean for vote in votes) / len(votes), 6)
     ids = tuple(sorted({i for vote in votes for i in vote.annotation_ids}))
     reason = "disagreement" if any(vote.lean for vote in votes) else votes[0].reason
-    return _Vote(votes[0].source, lean, ids, reason)
+    return _Vote(votes[0].user_id, votes[0].source, lean, ids, reason)
 
 
 def _aggregate(votes: list[_Vote]) -> tuple[float, PairSource | None, str]:
@@ -229,42 +233,44 @@ def _aggregate(votes: list[_Vote]) -> tuple[float, PairSource | None, str]:
     return weight, max(majority, key=lambda source: _PRECEDENCE[source]), ""
 
 
-def _cast(votes: dict[int, _Votes], mark: Mark, key: _Key, vote: _Vote) -> None:
+def _cast(votes: _Votes, key: _Key, vote: _Vote) -> None:
     """Keep a vote, unless the annotator said something more explicit of the pair: that is read before."""
-    cast = votes[mark.prompt_id][key][mark.user_id]
-    if not cast or cast[0].source is vote.source:
-        cast.append(vote)
+    cast = votes[key]
+    for other in cast:
+        if other.user_id == vote.user_id and other.source is not vote.source:
+            return
+    cast.append(vote)
 
 
-def _read_comparisons(session: Session, marks: dict[int, Mark], votes: dict[int, _Votes]) -> None:
+def _read_comparisons(session: Session, marks: dict[int, Mark], votes: _Votes) -> None:
     comparisons = select(
         Preference.annotation_id,
         Preference.first_id,
         Preference.second_id,
-        Preference.outcome,
+        type_coerce(Preference.outcome, String),
         Preference.strength,
-    ).where(Preference.annotation_id.in_(MARKED))
-    for annotation_id, first, second, outcome, strength in rows_of(session, marks, comparisons):
-        lean, reason = 0.0, outcome.value
-        if outcome is Outcome.FIRST or outcome is Outcome.SECOND:
-            lean, reason = STRENGTH_WEIGHT.get(strength, 1.0), ""
-            if (outcome is Outcome.FIRST) != (first < second):
-                lean = -lean
-        key = (first, second) if first < second else (second, first)
-        _cast(votes, marks[annotation_id], key, _Vote(PairSource.COMPARISON, lean, (annotation_id,), reason))
-
-
-def _read_refinements(session: Session, marks: dict[int, Mark], votes: dict[int, _Votes]) -> None:
-    refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id).where(
-        Refinement.annotation_id.in_(MARKED)
     )
-    for annotation_id, original, refined in rows_of(session, marks, refinements):
-        key = (original, refined) if original < refined else (refined, original)
+    for annotation_id, first, second, outcome, strength in rows_of(session, marks, comparisons, Preference):
+        prompt_id, user_id, _ = marks[annotation_id]
+        lean, reason = 0.0, outcome
+        if outcome in _DECIDED:
+            lean, reason = STRENGTH_WEIGHT.get(strength, 1.0), ""
+            if (outcome == _FIRST) != (first < second):
+                lean = -lean
+        key = (prompt_id, first, second) if first < second else (prompt_id, second, first)
+        _cast(votes, key, _Vote(user_id, PairSource.COMPARISON, lean, (annotation_id,), reason))
+
+
+def _read_refinements(session: Session, marks: dict[int, Mark], votes: _Votes) -> None:
+    refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id)
+    for annotation_id, original, refined in rows_of(session, marks, refinements, Refinement):
+        prompt_id, user_id, _ = marks[annotation_id]
         lean = 1.0 if refined < original else -1.0
-        _cast(votes, marks[annotation_id], key, _Vote(PairSource.REFINEMENT, lean, (annotation_id,), ""))
+        key = (prompt_id, min(original, refined), max(original, refined))
+        _cast(votes, key, _Vote(user_id, PairSource.REFINEMENT, lean, (annotation_id,), ""))
 
 
-def _read_rating_gaps(session: Session, marks: dict[int, Mark], margin: float, votes: dict[int, _Votes]) -> None:
+def _read_rating_gaps(session: Session, marks: dict[int, Mark], margin: float, votes: _Votes) -> None:
     left, right = aliased(Rating), aliased(Rating)
     # The mean over shared criteria of the difference, each scale stretched to the width of 1..5.
     mean_gap = func.avg((left.value - right.value) * 4.0 / (Criterion.high - Criterion.low))
@@ -277,45 +283,41 @@ def _read_rating_gaps(session: Session, marks: dict[int, Mark], margin: float, v
         select(left.annotation_id, left.completion_id, right.completion_id, mean_gap)
         .join(right, both)
         .join(Criterion, and_(Criterion.id == left.criterion_id, Criterion.high > Criterion.low))
-        .where(left.annotation_id.in_(MARKED))
         .group_by(left.annotation_id, left.completion_id, right.completion_id)
     )
-    for annotation_id, low, high, gap in rows_of(session, marks, gaps):
-        _cast(votes, marks[annotation_id], (low, high), _gap_vote(float(gap), margin, (annotation_id,)))
+    for annotation_id, low, high, gap in rows_of(session, marks, gaps, left):
+        prompt_id, user_id, _ = marks[annotation_id]
+        _cast(votes, (prompt_id, low, high), _gap_vote(user_id, float(gap), margin, (annotation_id,)))
     _read_gaps_between_singles(session, marks, margin, votes)
 
 
-def _gap_vote(gap: float, margin: float, annotation_ids: tuple[int, ...]) -> _Vote:
+def _gap_vote(user_id: int, gap: float, margin: float, annotation_ids: tuple[int, ...]) -> _Vote:
     gap = round(gap, 6)
     if abs(gap) < margin:
-        return _Vote(PairSource.RATING_GAP, 0.0, annotation_ids, "below_margin")
+        return _Vote(user_id, PairSource.RATING_GAP, 0.0, annotation_ids, "below_margin")
     lean = round(min(max(abs(gap) / 2, 0.5), 1.5), 6)
-    return _Vote(PairSource.RATING_GAP, lean if gap > 0 else -lean, annotation_ids, "")
+    return _Vote(user_id, PairSource.RATING_GAP, lean if gap > 0 else -lean, annotation_ids, "")
 
 
-def _read_gaps_between_singles(
-    session: Session, marks: dict[int, Mark], margin: float, votes: dict[int, _Votes]
-) -> None:
+def _read_gaps_between_singles(session: Session, marks: dict[int, Mark], margin: float, votes: _Votes) -> None:
     """Thumbs and unpaired imports: one annotator rated completions of a prompt one by one."""
     together: dict[tuple[int, int], list[int]] = defaultdict(list)
     for annotation_id, mark in marks.items():
         if mark.single:
             together[mark.prompt_id, mark.user_id].append(annotation_id)
     several = {one: marks[one] for ids in together.values() if len(ids) > 1 for one in ids}
+    ratings = select(Rating.annotation_id, Rating.completion_id, Rating.criterion_id, SCALED).join(
+        Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low)
+    )
     rated: dict[int, int] = {}  # annotation -> its completion
     values: dict[int, dict[int, float]] = defaultdict(dict)  # annotation -> criterion -> value on 1..5
-    ratings = (
-        select(Rating.annotation_id, Rating.completion_id, Rating.criterion_id, SCALED)
-        .join(Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low))
-        .where(Rating.annotation_id.in_(MARKED))
-    )
-    for annotation_id, completion_id, criterion_id, value in rows_of(session, several, ratings):
+    for annotation_id, completion_id, criterion_id, value in rows_of(session, several, ratings, Rating):
         rated[annotation_id] = completion_id
         values[annotation_id][criterion_id] = float(value)
-    for ids in together.values():
+    for (prompt_id, user_id), ids in together.items():
         for one, other in combinations(sorted((i for i in ids if i in rated), key=lambda i: rated[i]), 2):
             shared = values[one].keys() & values[other].keys()
             if shared:
                 gap = fsum(values[one][c] - values[other][c] for c in shared) / len(shared)
-                vote = _gap_vote(gap, margin, tuple(sorted((one, other))))
-                _cast(votes, marks[one], (rated[one], rated[other]), vote)
+                vote = _gap_vote(user_id, gap, margin, tuple(sorted((one, other))))
+                _cast(votes, (prompt_id, rated[one], rated[other]), vote)

@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from storage.arrow import MESSAGES, to_table
 from storage.artifacts import publish_folder
 from storage.configs import SnapshotSettings
 from storage.enums import Split
@@ -27,7 +27,6 @@ from storage.errors import Conflict, FeedbackError, NotEnoughData, NotFound
 from storage.models import Project, Snapshot, SnapshotRow, SnapshotRowAnnotation
 from storage.preferences import Pair, PairSet, derive_pairs
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMA = pa.schema(
     [
         ("prompt", MESSAGES),
@@ -193,28 +192,23 @@ def _publish(rows: _Rows, home: Path, folder: str) -> dict[str, dict[str, Any]]:
 
 def _write_parquet(path: Path, pairs: list[Pair]) -> None:
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        for table in _tables(pairs):
-            writer.write_table(table)
+        for start in range(0, len(pairs), _BATCH):
+            writer.write_table(to_table([_row(pair) for pair in pairs[start : start + _BATCH]], SCHEMA))
 
 
-def _tables(pairs: list[Pair]) -> Iterator[pa.Table]:
-    for start in range(0, len(pairs), _BATCH):
-        batch = pairs[start : start + _BATCH]
-        yield pa.Table.from_pydict(
-            {
-                "prompt": [_messages(pair) for pair in batch],
-                "chosen": [_assistant(pair.chosen) for pair in batch],
-                "rejected": [_assistant(pair.rejected) for pair in batch],
-                "source": [pair.source.value for pair in batch],
-                "weight": [pair.weight for pair in batch],
-                "prompt_id": [pair.prompt_id for pair in batch],
-                "chosen_id": [pair.chosen_id for pair in batch],
-                "rejected_id": [pair.rejected_id for pair in batch],
-                "annotation_ids": [list(pair.annotation_ids) for pair in batch],
-                "prompt_hash": [pair.prompt_hash for pair in batch],
-            },
-            schema=SCHEMA,
-        )
+def _row(pair: Pair) -> dict[str, Any]:
+    return {
+        "prompt": _messages(pair),
+        "chosen": _assistant(pair.chosen),
+        "rejected": _assistant(pair.rejected),
+        "source": pair.source.value,
+        "weight": pair.weight,
+        "prompt_id": pair.prompt_id,
+        "chosen_id": pair.chosen_id,
+        "rejected_id": pair.rejected_id,
+        "annotation_ids": list(pair.annotation_ids),
+        "prompt_hash": pair.prompt_hash,
+    }
 
 
 def _assistant(text: str) -> list[dict[str, str]]:

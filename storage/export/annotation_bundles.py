@@ -10,7 +10,8 @@ import pyarrow as pa
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from storage.export.rows import IDS, MESSAGES, MOMENT, Table, messages, submitted, submitted_in
+from storage.arrow import MESSAGES
+from storage.export.rows import IDS, MOMENT, Table, messages, submitted, submitted_in
 from storage.models import (
     Annotation,
     Assignment,

@@ -9,7 +9,8 @@ import pyarrow as pa
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, aliased
 
-from storage.export.rows import MESSAGES, MOMENT, Table, messages, submitted, submitted_in
+from storage.arrow import MESSAGES
+from storage.export.rows import MOMENT, Table, messages, submitted, submitted_in
 from storage.judged import live_annotation
 from storage.models import Annotation, Completion, Critique, Item, Project, Prompt, Refinement, User
 

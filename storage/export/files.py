@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import orjson
 import pyarrow.parquet as pq
 
+from storage.arrow import to_table
 from storage.export.rows import Table
 from storage.spreadsheets import guarded
 
@@ -22,10 +22,9 @@ ROW_GROUP = 1_000  # few enough that a writer holds little, enough that columns 
 def write_jsonl(table: Table, path: Path) -> int:
     """One JSON object a line; times in ISO 8601. Returns the number of rows."""
     count = 0
-    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=_plain).encode
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with path.open("wb") as file:
         for row in table.rows:
-            file.write(encode(_in_order(row, table)) + "\n")
+            file.write(orjson.dumps(_in_order(row, table), option=orjson.OPT_APPEND_NEWLINE))
             count += 1
     return count
 
@@ -47,7 +46,7 @@ def write_parquet(table: Table, path: Path) -> int:
     count = 0
     with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
         for batch in batches(table.rows, ROW_GROUP):
-            writer.write_table(pa.Table.from_pylist(batch, schema=table.schema))
+            writer.write_table(to_table(batch, table.schema))
             count += len(batch)
     return count
 
@@ -63,17 +62,11 @@ def _in_order(row: dict[str, Any], table: Table) -> dict[str, Any]:
     return {name: row[name] for name in table.schema.names}
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"no JSON for {type(value)}")
-
-
 def _cell(value: Any) -> Any:
     if isinstance(value, list) and len(value) == 1 and _is_plain_message(value[0]):
         value = value[0]["content"]
     if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False, default=_plain)
+        return orjson.dumps(value).decode()
     if isinstance(value, datetime):
         return value.isoformat()
     return guarded(value) if isinstance(value, str) else value

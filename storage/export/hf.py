@@ -6,9 +6,9 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from storage.arrow import to_table
 from storage.enums import Split
 from storage.export.files import ROW_GROUP, batches
 from storage.export.rows import Table
@@ -33,7 +33,7 @@ def write_folder(table: Table, folder: Path, what: str, project: str) -> int:
                 if split not in writers:
                     path = data / f"{split}-00000-of-00001.parquet"
                     writers[split] = stack.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))
-                writers[split].write_table(pa.Table.from_pylist(rows, schema=table.schema))
+                writers[split].write_table(to_table(rows, table.schema))
                 counts[split] += len(rows)
     by_split = {split.value: counts[split.value] for split in Split if counts[split.value]}
     (folder / CARD).write_text(_card(what, project, by_split), encoding="utf-8")

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy.orm import Session
 
+from storage.arrow import MESSAGES
 from storage.configs import SnapshotSettings
-from storage.export.rows import IDS, MESSAGES, Table, assistant
+from storage.export.rows import IDS, Table, assistant
 from storage.models import Project
 from storage.preferences import stream_pairs
 

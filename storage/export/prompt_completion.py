@@ -15,10 +15,11 @@ import pyarrow as pa
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
+from storage.arrow import MESSAGES
 from storage.enums import CompletionOrigin
-from storage.export.rows import IDS, MESSAGES, Table, assistant, messages
+from storage.export.rows import IDS, Table, assistant, messages
 from storage.export.unpaired import GOOD
-from storage.judged import MARKED, Mark, live_marks, mean_ratings, prompt_windows, rows_of
+from storage.judged import Mark, live_marks, mean_ratings, prompt_windows, rows_of
 from storage.models import Completion, ItemCompletion, Project, Prompt, Refinement
 from storage.windows import Window, belongs
 
@@ -84,8 +85,8 @@ def _demonstrations(session: Session, project: Project, window: Window) -> _Want
 
 def _refinements(session: Session, marks: dict[int, Mark]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = defaultdict(set)
-    refinements = select(Refinement.refined_id, Refinement.annotation_id).where(Refinement.annotation_id.in_(MARKED))
-    for refined, annotation_id in rows_of(session, marks, refinements):
+    refinements = select(Refinement.refined_id, Refinement.annotation_id)
+    for refined, annotation_id in rows_of(session, marks, refinements, Refinement):
         found[refined].add(annotation_id)
     return found
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage.export.rows import MESSAGES, MOMENT, Table, messages, submitted, submitted_in
+from storage.arrow import MESSAGES
+from storage.export.rows import MOMENT, Table, messages, submitted, submitted_in
 from storage.judged import live_annotation
 from storage.models import Annotation, Completion, Criterion, Item, Project, Prompt, Rating, User
 

@@ -13,7 +13,6 @@ from storage.enums import AnnotationStatus
 from storage.models import Annotation, Item, Message, Project
 from storage.windows import Window, belongs, id_windows
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 MOMENT = pa.timestamp("us", tz="UTC")
 IDS = pa.list_(pa.int64())
 _ANNOTATIONS = 500  # read together

@@ -16,9 +16,10 @@ import pyarrow as pa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from storage.arrow import MESSAGES
 from storage.enums import Outcome
-from storage.export.rows import IDS, MESSAGES, Table, assistant, messages
-from storage.judged import MARKED, Mark, live_marks, mean_ratings, prompt_windows, rows_of
+from storage.export.rows import IDS, Table, assistant, messages
+from storage.judged import Mark, live_marks, mean_ratings, prompt_windows, rows_of
 from storage.models import Completion, Preference, Project, Prompt, Refinement
 from storage.windows import belongs
 
@@ -95,10 +96,8 @@ def _read_ratings(session: Session, marks: dict[int, Mark], opinions: dict[int, 
 
 
 def _read_comparisons(session: Session, marks: dict[int, Mark], opinions: dict[int, _Opinions]) -> None:
-    comparisons = select(Preference.annotation_id, Preference.first_id, Preference.second_id, Preference.outcome).where(
-        Preference.annotation_id.in_(MARKED)
-    )
-    for annotation_id, first, second, outcome in rows_of(session, marks, comparisons):
+    comparisons = select(Preference.annotation_id, Preference.first_id, Preference.second_id, Preference.outcome)
+    for annotation_id, first, second, outcome in rows_of(session, marks, comparisons, Preference):
         user_id = marks[annotation_id].user_id
         for completion_id, won in ((first, Outcome.FIRST), (second, Outcome.SECOND)):
             found = opinions[completion_id]
@@ -109,10 +108,8 @@ def _read_comparisons(session: Session, marks: dict[int, Mark], opinions: dict[i
 
 
 def _read_refinements(session: Session, marks: dict[int, Mark], opinions: dict[int, _Opinions]) -> None:
-    refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id).where(
-        Refinement.annotation_id.in_(MARKED)
-    )
-    for annotation_id, original, refined in rows_of(session, marks, refinements):
+    refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id)
+    for annotation_id, original, refined in rows_of(session, marks, refinements, Refinement):
         for completion_id, value in ((original, -1.0), (refined, 1.0)):
             found = opinions[completion_id]
             found.add(found.implied, marks[annotation_id].user_id, annotation_id, value)
