@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ARRAY, ColumnElement, Float, Integer, Select, and_, bindparam, func, select, type_coerce
 from sqlalchemy.orm import Session
 
-from storage.enums import AnnotationStatus, ItemKind
-from storage.models import Annotation, Criterion, Item, Project, Prompt, Rating
+from storage.enums import AnnotationStatus
+from storage.models import Annotation, Criterion, Item, ItemCompletion, Project, Prompt, Rating
 from storage.windows import Window, belongs, id_windows
 
 PROMPTS = 500  # prompts looked at together: bounds memory, keeps the number of queries small
@@ -28,7 +28,7 @@ class Mark(NamedTuple):
 
     prompt_id: int
     user_id: int
-    single: bool
+    completions: int  # how many the item has
 
 
 def live_annotation() -> ColumnElement[bool]:
@@ -47,16 +47,15 @@ def prompt_windows(session: Session, project: Project) -> Iterator[Window]:
 
 def live_marks(session: Session, project: Project, window: Window) -> dict[int, Mark]:
     """The live annotations on the prompts of a window, by id."""
+    session.flush()
+    size = select(func.count()).where(ItemCompletion.item_id == Item.id).scalar_subquery()
     found = (
-        select(Annotation.id, Item.prompt_id, Annotation.user_id, Item.kind)
+        select(Annotation.id, Item.prompt_id, Annotation.user_id, size)
         .select_from(Item)
         .join(Annotation, Annotation.item_id == Item.id)
         .where(belongs(Item.project_id, project), Item.prompt_id.between(*window), live_annotation())
     )
-    return {
-        annotation_id: Mark(prompt_id, user_id, kind is ItemKind.SINGLE)
-        for annotation_id, prompt_id, user_id, kind in session.execute(found)
-    }
+    return {row[0]: Mark(row[1], row[2], row[3]) for row in session.connection().execute(found)}
 
 
 def rows_of(
@@ -66,7 +65,6 @@ def rows_of(
 
     On the connection: plain columns need none of what a session does for objects, which costs as much as the reading.
     """
-    session.flush()
     connection = session.connection()
     if connection.dialect.name == "postgresql":  # one array instead of some hundred parameters
         query = query.where(table.annotation_id == func.any(bindparam("ids", type_=ARRAY(Integer))))

@@ -153,12 +153,13 @@ def _window_pairs(
     marks = live_marks(session, project, window)
     votes: _Votes = defaultdict(list)
     # The most explicit first: see `_cast`.
-    if settings.use_comparisons:
-        _read_comparisons(session, marks, votes)
+    compared = _read_comparisons(session, marks, votes) if settings.use_comparisons else set()
     if settings.use_refinements:
         _read_refinements(session, marks, votes)
     if settings.use_ratings:
-        _read_rating_gaps(session, marks, settings.rating_margin, votes)
+        # Whoever compared an item's only two completions has said it all: most ratings need not be read.
+        open_ = {one: mark for one, mark in marks.items() if one not in compared or mark.completions > 2}
+        _read_rating_gaps(session, open_, settings.rating_margin, votes)
     if not votes:
         return
     in_window = belongs(Prompt.project_id, project), Prompt.id.between(*window)
@@ -242,7 +243,9 @@ def _cast(votes: _Votes, key: _Key, vote: _Vote) -> None:
     cast.append(vote)
 
 
-def _read_comparisons(session: Session, marks: dict[int, Mark], votes: _Votes) -> None:
+def _read_comparisons(session: Session, marks: dict[int, Mark], votes: _Votes) -> set[int]:
+    """Cast the votes of comparisons; returns the annotations that hold one."""
+    compared = set()
     comparisons = select(
         Preference.annotation_id,
         Preference.first_id,
@@ -259,6 +262,8 @@ def _read_comparisons(session: Session, marks: dict[int, Mark], votes: _Votes) -
                 lean = -lean
         key = (prompt_id, first, second) if first < second else (prompt_id, second, first)
         _cast(votes, key, _Vote(user_id, PairSource.COMPARISON, lean, (annotation_id,), reason))
+        compared.add(annotation_id)
+    return compared
 
 
 def _read_refinements(session: Session, marks: dict[int, Mark], votes: _Votes) -> None:
@@ -303,7 +308,7 @@ def _read_gaps_between_singles(session: Session, marks: dict[int, Mark], margin:
     """Thumbs and unpaired imports: one annotator rated completions of a prompt one by one."""
     together: dict[tuple[int, int], list[int]] = defaultdict(list)
     for annotation_id, mark in marks.items():
-        if mark.single:
+        if mark.completions == 1:
             together[mark.prompt_id, mark.user_id].append(annotation_id)
     several = {one: marks[one] for ids in together.values() if len(ids) > 1 for one in ids}
     ratings = select(Rating.annotation_id, Rating.completion_id, Rating.criterion_id, SCALED).join(
