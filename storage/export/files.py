@@ -16,7 +16,7 @@ from storage.arrow import to_table
 from storage.export.rows import Table
 from storage.spreadsheets import guarded
 
-ROW_GROUP = 1_000  # few enough that a writer holds little, enough that columns compress
+ROW_GROUP = 2_000  # few enough that a writer holds little, enough that columns compress
 
 
 def write_jsonl(table: Table, path: Path) -> int:
