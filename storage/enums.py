@@ -41,6 +41,8 @@ class ItemKind(StrEnum):
 
     PAIR = "pair"
     SINGLE = "single"
+    RANKING = "ranking"
+    PLAYGROUND = "playground"
 
 
 class ItemStatus(StrEnum):
@@ -59,6 +61,18 @@ class AssignmentStatus(StrEnum):
     SUBMITTED = "submitted"
     SKIPPED = "skipped"
     EXPIRED = "expired"
+
+
+class SelectionReason(StrEnum):
+    """Why an item was handed out next; see `storage.selection`."""
+
+    RANDOM = "random"
+    REPEAT = "repeat"
+    UNCERTAIN = "uncertain"
+    OLDEST = "oldest"
+    PRACTICE = "practice"
+    ATTENTION = "attention"
+    OWN = "own"
 
 
 class AnnotationStatus(StrEnum):

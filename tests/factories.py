@@ -27,18 +27,26 @@ from storage.enums import (
 )
 from storage.models import (
     Annotation,
+    ApiRequest,
+    ApiToken,
     AuditEvent,
     Completion,
+    CompletionScore,
     Evaluation,
+    Identity,
     Item,
     ModelVersion,
     Project,
+    ProjectMember,
     Prompt,
+    Ranking,
     Run,
     Snapshot,
     SnapshotRow,
     SnapshotRowAnnotation,
     User,
+    Webhook,
+    WebhookDelivery,
     utc_now,
 )
 
@@ -223,4 +231,19 @@ def fill_store(session: Session) -> Project:
     run = make_run(session, project, worker="filler")
     runs.add_metrics(session, run.id, [runs.MetricPoint(1, "loss", 0.7)])
     runs.add_log(session, run.id, ["step 1"])
+    session.add(CompletionScore(completion_id=lease.completions[0][0], version_id=version.id, value=0.3))
+    _fill_doors(session, project, user, annotation)
     return project
+
+
+def _fill_doors(session: Session, project: Project, user: User, annotation: Annotation) -> None:
+    session.add(Identity(user_id=user.id, issuer="https://id.example", subject="42"))
+    session.add(ProjectMember(project_id=project.id, user_id=user.id))
+    session.add(Ranking(annotation_id=annotation.id, completion_id=annotation.preferences[0].first_id, rank=1))
+    token = ApiToken(user_id=user.id, name="shop", token_hash="f" * 64, scopes=["feedback"])
+    hook = Webhook(project_id=project.id, url="https://shop.example/hook", secret="s" * 32, events=["annotation"])
+    session.add_all([token, hook])
+    session.flush()
+    session.add(ApiRequest(token_id=token.id, key="once", request_hash="0" * 64, status=201, response={"id": 1}))
+    session.add(WebhookDelivery(webhook_id=hook.id, event="annotation", payload={"id": annotation.id}))
+    session.flush()

@@ -1,9 +1,11 @@
 """Every table. Rows are typed; JSON columns carry plain lists and dicts; times are UTC and aware."""
 
 from storage.models.base import Base, JsonObject, Message, UtcDateTime, utc_now
-from storage.models.feedback import Annotation, Critique, Preference, Rating, Refinement
-from storage.models.people import AuditEvent, OneTimeLink, User, UserSession
+from storage.models.feedback import Annotation, Critique, Preference, Ranking, Rating, Refinement
+from storage.models.outside import ApiRequest, ApiToken, Webhook, WebhookDelivery
+from storage.models.people import AuditEvent, Identity, OneTimeLink, ProjectMember, User, UserSession
 from storage.models.training import (
+    CompletionScore,
     Evaluation,
     ModelVersion,
     Promotion,
@@ -18,13 +20,17 @@ from storage.models.work import Assignment, Completion, Criterion, Item, ItemCom
 
 __all__ = [
     "Annotation",
+    "ApiRequest",
+    "ApiToken",
     "Assignment",
     "AuditEvent",
     "Base",
     "Completion",
+    "CompletionScore",
     "Criterion",
     "Critique",
     "Evaluation",
+    "Identity",
     "Item",
     "ItemCompletion",
     "JsonObject",
@@ -33,8 +39,10 @@ __all__ = [
     "OneTimeLink",
     "Preference",
     "Project",
+    "ProjectMember",
     "Promotion",
     "Prompt",
+    "Ranking",
     "Rating",
     "Refinement",
     "Run",
@@ -46,5 +54,7 @@ __all__ = [
     "User",
     "UserSession",
     "UtcDateTime",
+    "Webhook",
+    "WebhookDelivery",
     "utc_now",
 ]

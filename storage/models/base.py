@@ -23,6 +23,7 @@ from storage.enums import (
     Role,
     RunKind,
     RunStatus,
+    SelectionReason,
     Split,
     VersionStatus,
 )
@@ -90,7 +91,7 @@ class Base(DeclarativeBase):
             kind: _enum(kind)
             for kind in (
                 AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemKind, ItemStatus, LinkPurpose, ModelKind,
-                Outcome, PairSource, Role, RunKind, RunStatus, Split, VersionStatus,
+                Outcome, PairSource, Role, RunKind, RunStatus, SelectionReason, Split, VersionStatus,
             )
         },
     }  # fmt: skip

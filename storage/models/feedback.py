@@ -48,6 +48,7 @@ class Annotation(Base):
     user: Mapped[User] = relationship()
     ratings: Mapped[list[Rating]] = relationship(back_populates="annotation")
     preferences: Mapped[list[Preference]] = relationship(back_populates="annotation")
+    rankings: Mapped[list[Ranking]] = relationship(back_populates="annotation")
     critiques: Mapped[list[Critique]] = relationship(back_populates="annotation")
     refinements: Mapped[list[Refinement]] = relationship(back_populates="annotation")
 
@@ -79,6 +80,16 @@ class Preference(Base):
     annotation: Mapped[Annotation] = relationship(back_populates="preferences")
 
 
+class Ranking(Base):
+    """A completion's place in an annotator's order: 1 is the best, equal ranks are ties."""
+
+    __tablename__ = "rankings"
+    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotations.id"), primary_key=True)
+    completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"), primary_key=True)
+    rank: Mapped[int]
+    annotation: Mapped[Annotation] = relationship(back_populates="rankings")
+
+
 class Critique(Base):
     """Written feedback on a completion, optionally on the span [span_start, span_end) of its text (characters)."""
 
@@ -90,6 +101,7 @@ class Critique(Base):
     span_start: Mapped[int | None]
     span_end: Mapped[int | None]
     tags: Mapped[list[str]] = mapped_column(default=list)
+    fix: Mapped[str | None]  # what it should say instead, in the annotator's words
     annotation: Mapped[Annotation] = relationship(back_populates="critiques")
 
 

@@ -24,6 +24,7 @@ class Snapshot(Base):
     settings: Mapped[JsonObject]  # storage.configs.SnapshotSettings
     report: Mapped[JsonObject]  # what was used, what was left out, and why; counts
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    tainted_at: Mapped[datetime | None]  # since when an annotation in it is withdrawn or erased
 
 
 class SnapshotRow(Base):
@@ -140,11 +141,22 @@ class ModelVersion(Base):
     snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshots.id"))
     metrics: Mapped[JsonObject] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    tainted_at: Mapped[datetime | None]  # since when an annotation that trained it is withdrawn or erased
 
     @property
     def name(self) -> str:
         """How people and commands call it: `policy-v3`, `reward-v1`."""
         return f"{self.kind.value}-v{self.number}"
+
+
+class CompletionScore(Base):
+    """What a reward model thinks of a completion; versions that score the same one are an ensemble."""
+
+    __tablename__ = "completion_scores"
+    completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"), primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), primary_key=True, index=True)
+    value: Mapped[float]  # the reward, in the model's own units
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Promotion(Base):

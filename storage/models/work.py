@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from storage.enums import AssignmentStatus, CompletionOrigin, ItemKind, ItemStatus, Split
+from storage.enums import AssignmentStatus, CompletionOrigin, ItemKind, ItemStatus, SelectionReason, Split
 from storage.models.base import Base, JsonObject, Message, utc_now
 
 
@@ -24,6 +24,9 @@ class Project(Base):
     overlap: Mapped[int] = mapped_column(default=1)  # distinct annotators wanted per item
     queue_target: Mapped[int] = mapped_column(default=20)  # unjudged items kept ready
     lease_seconds: Mapped[int] = mapped_column(default=1200)
+    members_only: Mapped[bool] = mapped_column(default=False)  # False: every annotator may work here
+    tags: Mapped[list[str]] = mapped_column(default=list)  # quick tags of critiques
+    annotation_settings: Mapped[JsonObject] = mapped_column(default=dict)  # storage.configs.AnnotationSettings
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     criteria: Mapped[list[Criterion]] = relationship(
         back_populates="project", order_by="Criterion.position", lazy="selectin"
@@ -98,6 +101,9 @@ class Item(Base):
     status: Mapped[ItemStatus] = mapped_column(default=ItemStatus.OPEN)
     fingerprint: Mapped[str] = mapped_column(String(64))  # of kind and sorted completion ids
     judged: Mapped[int] = mapped_column(default=0)  # live submitted annotations; kept by storage.annotations
+    wanted: Mapped[int | None]  # annotators wanted, where that is not the project's overlap (repeats for agreement)
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))  # the one person who may judge it (playground)
+    gold: Mapped[JsonObject | None]  # what an operator says is right (storage.gold); None: an ordinary item
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     prompt: Mapped[Prompt] = relationship()
     members: Mapped[list[ItemCompletion]] = relationship(order_by="ItemCompletion.position")
@@ -129,6 +135,8 @@ class Assignment(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     status: Mapped[AssignmentStatus] = mapped_column(default=AssignmentStatus.LEASED)
     shown_order: Mapped[list[int]]
+    reason: Mapped[SelectionReason | None]  # why this item came next
+    propensity: Mapped[float | None]  # the probability with which it did, given what was free then
     leased_at: Mapped[datetime] = mapped_column(default=utc_now)
     expires_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
