@@ -19,6 +19,14 @@ class LinkPurpose(StrEnum):
     RESET = "reset"
 
 
+class TokenScope(StrEnum):
+    """What an API token may be used for, within what its user may do."""
+
+    READ = "read"
+    WRITE = "write"
+    EXPORT = "export"
+
+
 class Split(StrEnum):
     """The part of the data a prompt belongs to for ever; see `storage.prompts.split_of`."""
 
