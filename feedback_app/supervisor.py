@@ -27,6 +27,7 @@ GRACE_SECONDS = 15.0  # what a worker needs to put a running run back
 HEALTHY_SECONDS = 30.0  # a child that lived so long starts again without delay
 MAX_DELAY_SECONDS = 30.0
 MAX_LOG_BYTES = 5_000_000
+WORKER_NICE = 10
 
 
 @dataclass
@@ -77,6 +78,8 @@ class Supervisor:
         if child.process:
             _hang_up(child.process)
         child.process = spawn(child.arguments, child.log, self.environment)
+        if child.restart:
+            let_others_first(child.process.pid)
         child.started, child.again_at = time.monotonic(), None
 
     def check(self) -> None:
@@ -123,6 +126,18 @@ def spawn(arguments: list[str], log: Path, environment: Mapping[str, str]) -> su
             env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
+
+
+def let_others_first(pid: int) -> None:
+    """Make a worker and all it will start yield to the pages, which people wait for.
+
+    Linux shares processor time between sessions first (autogroup), where the niceness of a process counts within its
+    session only: so the session's own is lowered too, where the kernel has one.
+    """
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, WORKER_NICE)
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(WORKER_NICE))
 
 
 def end(process: subprocess.Popen[bytes], grace: float = GRACE_SECONDS) -> bool:

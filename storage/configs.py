@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from storage.errors import Invalid
 
@@ -26,6 +26,21 @@ class SamplingSettings(Settings):
     temperature: float = Field(0.8, ge=0, le=4)
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(160, ge=1, le=4096)
+
+
+class AnnotationSettings(Settings):
+    """How a project's annotators work. One class for all of it; a new field needs a default, old projects lack it."""
+
+    # Which item comes next; see storage.selection. What the two shares leave goes by the models' disagreement.
+    random_share: float = Field(0.3, ge=0, le=1)  # of items handed out: drawn from everything that is free
+    repeat_share: float = Field(0.1, ge=0, le=1)  # of items handed out: judged by somebody else already, for agreement
+
+    @field_validator("repeat_share")
+    @classmethod
+    def _shares_fit(cls, value: float, info: ValidationInfo) -> float:
+        if value + info.data.get("random_share", 0.0) > 1:
+            raise ValueError("together with random_share it must not exceed 1")
+        return value
 
 
 class PolicyMode(StrEnum):
@@ -133,11 +148,12 @@ def inherit(asked: dict[str, Any], parent_asked: dict[str, Any]) -> dict[str, An
 def _scale_common(values: dict[str, Any], train_pairs: int, learning_rate: float) -> None:
     """Fill what is unset from the number of training pairs.
 
-    One to three epochs; small sets are seen more often because early stopping on held-out pairs ends them.
+    One to three epochs. Some fifty steps move the starter, a hundred and fifty on the same pairs collapse it; early
+    stopping on held-out pairs guards small sets only as far as they have held-out pairs.
     """
     batch = values["batch_size"] or (8 if train_pairs < 200 else 16)
     values["batch_size"] = min(batch, max(1, train_pairs))
-    values["epochs"] = values["epochs"] or (3.0 if train_pairs < 500 else 2.0 if train_pairs < 2000 else 1.0)
+    values["epochs"] = values["epochs"] or (3.0 if train_pairs < 300 else 2.0 if train_pairs < 800 else 1.0)
     values["learning_rate"] = values["learning_rate"] or learning_rate
     values["lora_r"] = values["lora_r"] or 16
     steps = max(1, int(train_pairs * values["epochs"] / (values["batch_size"] * values["gradient_accumulation"])))

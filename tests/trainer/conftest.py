@@ -12,12 +12,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy.orm import Session, sessionmaker
 
 from storage.configs import DpoConfig, RewardConfig, Settings, parse, resolve_dpo, resolve_reward
+from storage.engine import make_engine, make_sessions
 from storage.enums import RunKind, Split
 from storage.snapshots import SCHEMA
+from tests.factories import make_project, make_prompt
+from tests.trainer.working import TRAINING
 from trainer.folder import Job, RunFolder
+from trainer.launch import warm_up
 from trainer.run import execute
+from trainer.worker import Worker, WorkerSettings
 
 TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message.role + '|>' + message.content + '<|end|>' }}{% endfor %}"
@@ -179,3 +185,48 @@ def run() -> Executor:
         return Outcome(code, folder, events)
 
     return run_folder
+
+
+@pytest.fixture(scope="session")
+def warm() -> None:
+    """A forkserver that has imported everything heavy."""
+    warm_up()
+
+
+@pytest.fixture
+def sessions(sqlite_url: str) -> Iterator[sessionmaker[Session]]:
+    engine = make_engine(sqlite_url)
+    yield make_sessions(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def project_id(sessions: sessionmaker[Session], tiny_base: Path) -> int:
+    """A project on the tiny model with prompts, and no automatic filling."""
+    with sessions.begin() as session:
+        project = make_project(
+            session,
+            "care",
+            base_model=str(tiny_base),
+            queue_target=0,
+            sampling={"max_new_tokens": 12, "temperature": 1.0},
+        )
+        for split in Split:
+            for _ in range(3):
+                make_prompt(session, project, split=split)
+        return project.id
+
+
+@pytest.fixture
+def make_worker(sessions: sessionmaker[Session], sqlite_url: str, home: Path) -> Iterator[Callable[..., Worker]]:
+    made: list[Worker] = []
+
+    def make(kinds: frozenset[RunKind] = TRAINING, **fields: Any) -> Worker:
+        made.append(
+            Worker(WorkerSettings(sqlite_url, home, kinds=kinds, poll_seconds=0.05, device="cpu", **fields), sessions)
+        )
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.close()

@@ -16,12 +16,14 @@ import pytest
 
 from feedback_app.server import create_app, listen
 from feedback_app.settings import load_settings
+from feedback_app.supervisor import Supervisor
 from storage.errors import Conflict, FeedbackError, Invalid, StoreUnavailable
 from tests.web.conftest import serving
 
 SERVE = """
 from feedback_app.server import serve
 from feedback_app.settings import load_settings
+from feedback_app.supervisor import Supervisor
 serve(load_settings(), lambda address: print(address, flush=True))
 """
 
@@ -113,3 +115,13 @@ def test_a_database_that_goes_away_gives_503_and_no_traceback(home):
         page = httpx.post(f"{address}/login", data={"name": "x", "password": "y"}, headers={"accept": "text/html"})
         assert page.status_code in (401, 503)
         assert "Traceback" not in page.text
+
+
+def test_workers_yield_to_the_pages(tmp_path):
+    with Supervisor({}, tmp_path, print) as family:
+        worker = family.start("worker", ["worker", "--help"], restart=True).process
+        pages = family.start("web", ["web", "--help"], restart=False).process
+        niceness = [os.getpriority(os.PRIO_PROCESS, one.pid) for one in (worker, pages)]
+        group = Path(f"/proc/{worker.pid}/autogroup")
+        assert niceness[0] >= niceness[1] + 10
+        assert not group.exists() or group.read_text().split()[-1] == "10"
