@@ -1,4 +1,4 @@
-"""What annotators say about an item: drafts, the submit that counts, withdrawal, imported feedback, progress."""
+"""What annotators say about an item: drafts, the submit that counts, revision, withdrawal, imported feedback."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from storage.models import (
     JsonObject,
     Preference,
     Project,
+    Ranking,
     Rating,
     Refinement,
     User,
@@ -30,6 +31,7 @@ from storage.prompts import add_completion
 from storage.submissions import (
     CritiqueInput,
     PreferenceInput,
+    RankInput,
     RatingInput,
     RefinementInput,
     Submission,
@@ -40,13 +42,16 @@ __all__ = [
     "CritiqueInput",
     "PreferenceInput",
     "Progress",
+    "RankInput",
     "RatingInput",
     "RefinementInput",
     "Submission",
     "annotation_counts",
     "count_usable",
+    "draft_revision",
     "my_progress",
     "record_imported",
+    "revise",
     "save_draft",
     "submit",
     "withdraw",
@@ -60,8 +65,7 @@ def save_draft(
 ) -> None:
     """Keep what has been typed so far, and keep the lease alive while it lives; raises `Conflict` after the submit."""
     moment = now or utc_now()
-    if len(json.dumps(draft)) > _MAX_DRAFT:
-        raise Invalid("the draft is too long to be kept; shorten the texts")
+    _check_length(draft)
     assignment = own_assignment(session, assignment_id, user)
     item = lock_item(session, assignment.item_id)
     session.refresh(assignment)
@@ -125,30 +129,89 @@ def record_imported(
     return annotation
 
 
-def withdraw(session: Session, annotation_id: int, user: User, *, now: datetime | None = None) -> Annotation:
-    """Mark an annotation as taken back by `user`: it stays readable and never trains again.
+def draft_revision(session: Session, annotation_id: int, user: User, draft: JsonObject | None) -> None:
+    """Keep what a person has typed of a revision so far (None: throw it away), beside what still counts.
 
+    Raises `NotFound` and `Conflict` as `revise` does.
+    """
+    if draft is not None:
+        _check_length(draft)
+    annotation, _ = _counting(session, annotation_id, user)
+    annotation.draft = draft
+    session.flush()
+
+
+def revise(
+    session: Session, annotation_id: int, user: User, submission: Submission, *, now: datetime | None = None
+) -> Annotation:
+    """Put a new annotation in the place of the person's own; the older one stays as it was, marked as superseded.
+
+    The newest counts and trains next; nothing is tainted by it (see `storage.taint`). It is usable feedback as of
+    now, so it moves the count that starts a training by itself. Raises `NotFound` unless it is the person's,
+    `Conflict` when it does not count any more (revised in another tab, withdrawn), `Invalid` as `submit` does.
+    """
+    old, item = _counting(session, annotation_id, user)
+    cleaned = checked(session, item, submission)
+    moment = now or utc_now()
+    old.superseded_at, old.draft = moment, None
+    item.judged -= 1
+    session.flush()  # first out, then in: the index allows one that counts
+    new = Annotation(item_id=item.id, user_id=user.id, assignment_id=old.assignment_id)
+    session.add(new)
+    _store(session, item, new, cleaned, moment)
+    old.superseded_by_id = new.id
+    project = session.get_one(Project, item.project_id)
+    audit.record(session, user, "annotation.revise", f"annotation {new.id}", project, instead_of=old.id)
+    return new
+
+
+def withdraw(session: Session, annotation_id: int, user: User, *, now: datetime | None = None) -> Annotation:
+    """Mark an annotation as taken back by `user`, its author or an operator: it stays readable, never trains again.
+
+    With it go the versions that it superseded, and every snapshot and model version that used any of them is tainted.
     Its item is open again for others. Raises `NotFound`, and `Conflict` when it does not count (any more).
     """
-    annotation = session.get(Annotation, annotation_id)
-    if annotation is None:
-        raise NotFound(f"there is no annotation {annotation_id}")
-    item = lock_item(session, annotation.item_id)
-    session.refresh(annotation)
-    live = annotation.withdrawn_at is None and annotation.superseded_at is None
-    if not live or annotation.status is not AnnotationStatus.SUBMITTED:
-        raise Conflict(f"annotation {annotation_id} does not count any more; there is nothing to withdraw")
+    annotation, item = _counting(session, annotation_id, None)
     moment = now or utc_now()
-    annotation.withdrawn_at = moment
+    whole = select(Annotation).where(Annotation.item_id == item.id, Annotation.user_id == annotation.user_id)
+    # For update: whoever writes a snapshot with one of them holds its key.
+    for one in session.scalars(whole.with_for_update()).all():
+        one.withdrawn_at = one.withdrawn_at or moment
+        one.draft = None
     item.judged -= 1
-    project = session.get_one(Project, item.project_id)
-    if item.status is ItemStatus.DONE and item.judged < project.overlap:
+    if item.status is ItemStatus.DONE and item.judged < _wanted(session, item):
         item.status = ItemStatus.OPEN
     if annotation.assignment_id is not None:
         # The person does not get the item a second time, and it leaves their count.
         session.get_one(Assignment, annotation.assignment_id).status = AssignmentStatus.SKIPPED
+    taint(session, whole.with_only_columns(Annotation.id), moment)
+    project = session.get_one(Project, item.project_id)
     audit.record(session, user, "annotation.withdraw", f"annotation {annotation.id}", project)
     return annotation
+
+
+def _counting(session: Session, annotation_id: int, author: User | None) -> tuple[Annotation, Item]:
+    """The annotation with its item locked, while it counts; with `author`, only that person's."""
+    annotation = session.get(Annotation, annotation_id)
+    if annotation is None or (author is not None and annotation.user_id != author.id):
+        raise NotFound(f"there is no annotation {annotation_id}" + (" of yours" if author else ""))
+    item = lock_item(session, annotation.item_id)
+    session.refresh(annotation)
+    if annotation.superseded_at is not None:
+        raise Conflict("this annotation was revised in the meantime; open it again to see the newer one")
+    if annotation.withdrawn_at is not None or annotation.status is not AnnotationStatus.SUBMITTED:
+        raise Conflict(f"annotation {annotation_id} does not count any more; there is nothing to revise or withdraw")
+    return annotation, item
+
+
+def _wanted(session: Session, item: Item) -> int:
+    overlap = session.scalars(select(Project.overlap).where(Project.id == item.project_id)).one()
+    return item.wanted or overlap
+
+
+def _check_length(draft: JsonObject) -> None:
+    if len(json.dumps(draft)) > _MAX_DRAFT:
+        raise Invalid("the draft is too long to be kept; shorten the texts")
 
 
 def _live_annotation(session: Session, item: Item, user: User) -> Annotation | None:
@@ -168,7 +231,7 @@ def _store(session: Session, item: Item, annotation: Annotation, cleaned: Submis
     annotation.draft = None
     annotation.seconds_spent = cleaned.seconds_spent
     session.flush()
-    rows: list[Rating | Preference | Critique | Refinement] = [
+    rows: list[Rating | Preference | Ranking | Critique | Refinement] = [
         Rating(annotation_id=annotation.id, completion_id=r.completion_id, criterion_id=r.criterion_id, value=r.value)
         for r in cleaned.ratings
     ]
@@ -183,6 +246,12 @@ def _store(session: Session, item: Item, annotation: Annotation, cleaned: Submis
             )
         )
     rows += [
+        Ranking(annotation_id=annotation.id, completion_id=r.completion_id, rank=r.rank) for r in cleaned.rankings
+    ]
+    rows += [
+        Ranking(annotation_id=annotation.id, completion_id=r.completion_id, rank=r.rank) for r in cleaned.rankings
+    ]
+    rows += [
         Critique(
             annotation_id=annotation.id,
             completion_id=c.completion_id,
@@ -190,6 +259,7 @@ def _store(session: Session, item: Item, annotation: Annotation, cleaned: Submis
             span_start=c.span_start,
             span_end=c.span_end,
             tags=c.tags,
+            fix=c.fix,
         )
         for c in cleaned.critiques
     ]
@@ -200,7 +270,6 @@ def _store(session: Session, item: Item, annotation: Annotation, cleaned: Submis
         )
     session.add_all(rows)
     item.judged += 1
-    overlap = session.scalars(select(Project.overlap).where(Project.id == item.project_id)).one()
-    if item.status in (ItemStatus.OPEN, ItemStatus.STALE) and item.judged >= overlap:
+    if item.status in (ItemStatus.OPEN, ItemStatus.STALE) and item.judged >= _wanted(session, item):
         item.status = ItemStatus.DONE
     session.flush()

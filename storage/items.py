@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from storage import audit
 from storage.enums import AnnotationStatus, AssignmentStatus, ItemKind, ItemStatus
-from storage.errors import Conflict, Invalid, NotFound
+from storage.errors import Conflict, Invalid, NotAllowed, NotFound
+from storage.members import may_enter
 from storage.models import (
     Annotation,
     Assignment,
@@ -48,6 +49,12 @@ __all__ = [
 _LOOK_BACK = 200
 _TRIES = 30
 _PAUSE_SECONDS = 0.01
+# How many completions an item of a kind has, at least and at most.
+_SIZES: dict[ItemKind, tuple[int, int | None]] = {
+    ItemKind.PAIR: (2, None),
+    ItemKind.SINGLE: (1, 1),
+    ItemKind.RANKING: (3, 8),
+}
 _CLOSED = (AssignmentStatus.SUBMITTED, AssignmentStatus.SKIPPED)
 
 
@@ -69,12 +76,13 @@ def add_item(
 ) -> Added[Item]:
     """Put completions of one prompt up for judgement; the same ones a second time are a no-op.
 
-    A pair takes two or more distinct completions, a single exactly one; raises `Invalid` otherwise.
+    A pair takes two or more distinct completions, a ranking 3 to 8, a single exactly one; raises `Invalid` otherwise.
     """
     ids = [completion.id for completion in completions]
     if len(set(ids)) < len(ids) or any(completion.prompt_id != prompt.id for completion in completions):
         raise Invalid("an item takes distinct completions of its own prompt")
-    if (kind is ItemKind.SINGLE and len(ids) != 1) or (kind is ItemKind.PAIR and len(ids) < 2):
+    least, most = _SIZES.get(kind, (1, None))
+    if len(ids) < least or (most is not None and len(ids) > most):
         raise Invalid(f"an item of kind '{kind}' cannot have {len(ids)} completions")
     fingerprint = text_hash(f"{kind}:{','.join(map(str, sorted(ids)))}")
     added = insert_once(
@@ -308,6 +316,8 @@ def own_assignment(session: Session, assignment_id: int, user: User) -> Assignme
     assignment = session.get(Assignment, assignment_id, populate_existing=True)
     if assignment is None or assignment.user_id != user.id:
         raise NotFound("this item was not handed to you; load the next one")
+    if not may_enter(session, user, session.get_one(Project, assignment.project_id)):
+        raise NotAllowed("this project is open to its members only, and you are not one now; ask an operator")
     return assignment
 
 

@@ -14,6 +14,7 @@ from storage.models import Completion, Criterion, Item, ItemCompletion
 from storage.prompts import storable
 
 MAX_CHARACTERS = 20_000
+MAX_TAGS = 50  # on one critique
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,26 @@ class PreferenceInput:
 
 
 @dataclass(frozen=True)
+class RankInput:
+    """A completion's place in an order of several: 1 is the best, equal ranks are ties."""
+
+    completion_id: int
+    rank: int
+
+
+@dataclass(frozen=True)
 class CritiqueInput:
-    """Written feedback on a completion, optionally on the characters [span_start, span_end) of its text."""
+    """Written feedback on a completion, optionally on the characters [span_start, span_end) of its text.
+
+    `fix` is what it should say instead, in the annotator's words.
+    """
 
     completion_id: int
     text: str
     span_start: int | None = None
     span_end: int | None = None
     tags: list[str] = field(default_factory=list)
+    fix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,7 @@ class Submission:
     critiques: list[CritiqueInput] = field(default_factory=list)
     refinements: list[RefinementInput] = field(default_factory=list)
     seconds_spent: float | None = None
+    rankings: list[RankInput] = field(default_factory=list)
 
 
 def checked(session: Session, item: Item, submission: Submission) -> Submission:
@@ -77,11 +91,12 @@ def checked(session: Session, item: Item, submission: Submission) -> Submission:
     cleaned = Submission(
         ratings=_checked_ratings(session, item, submission.ratings, texts),
         preference=_checked_preference(submission.preference, texts),
-        critiques=[c for c in (_checked_critique(c, texts) for c in submission.critiques) if c.text or c.tags],
+        critiques=[c for c in (_checked_critique(c, texts) for c in submission.critiques) if c.text or c.tags or c.fix],
         refinements=refinements,
         seconds_spent=_checked_seconds(submission.seconds_spent),
+        rankings=_checked_rankings(submission.rankings, texts),
     )
-    if not (cleaned.ratings or cleaned.preference or cleaned.critiques or cleaned.refinements):
+    if not (cleaned.ratings or cleaned.preference or cleaned.rankings or cleaned.critiques or cleaned.refinements):
         raise Invalid("nothing was judged; choose, rate, or write a critique first")
     return cleaned
 
@@ -138,6 +153,21 @@ def _checked_preference(preference: PreferenceInput | None, texts: dict[int, str
     return PreferenceInput(preference.first_id, preference.second_id, Outcome(preference.outcome), strength)
 
 
+def _checked_rankings(rankings: list[RankInput], texts: dict[int, str]) -> list[RankInput]:
+    """The same order with ranks 1, 2, 3, … without gaps, so that equal orders are equal rows."""
+    if not rankings:
+        return []
+    for place in rankings:
+        _belongs(place.completion_id, texts)
+        if isinstance(place.rank, bool) or not isinstance(place.rank, int) or place.rank < 1:
+            raise Invalid(f"a rank is a whole number, 1 for the best; got {place.rank!r}")
+    _unique((place.completion_id for place in rankings), "ranks")
+    if len(rankings) < 2:
+        raise Invalid("a ranking needs two completions or more")
+    dense = {rank: number for number, rank in enumerate(sorted({place.rank for place in rankings}), start=1)}
+    return [RankInput(place.completion_id, dense[place.rank]) for place in rankings]
+
+
 def _checked_text(text: str, what: str) -> str:
     cleaned = storable(text).strip()
     if len(cleaned) > MAX_CHARACTERS:
@@ -152,8 +182,12 @@ def _checked_critique(critique: CritiqueInput, texts: dict[int, str]) -> Critiqu
         raise Invalid("a critique's span needs both a start and an end")
     if start is not None and end is not None and not 0 <= start < end <= len(texts[critique.completion_id]):
         raise Invalid(f"a critique's span [{start}, {end}) lies outside the completion's text")
-    tags = [tag for tag in (_checked_text(tag, "tag") for tag in critique.tags) if tag]
-    return CritiqueInput(critique.completion_id, _checked_text(critique.text, "critique"), start, end, tags)
+    # Each tag once, in the order given.
+    tags = list(dict.fromkeys(tag for tag in (_checked_text(tag, "tag") for tag in critique.tags) if tag))
+    if len(tags) > MAX_TAGS:
+        raise Invalid(f"a critique has {len(tags)} tags; at most {MAX_TAGS} are kept")
+    fix = _checked_text(critique.fix, "fix") or None if critique.fix else None
+    return CritiqueInput(critique.completion_id, _checked_text(critique.text, "critique"), start, end, tags, fix)
 
 
 def _checked_refinements(refinements: list[RefinementInput], texts: dict[int, str]) -> list[RefinementInput]:
