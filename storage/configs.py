@@ -35,6 +35,9 @@ class AnnotationSettings(Settings):
     random_share: float = Field(0.3, ge=0, le=1)  # of items handed out: drawn from everything that is free
     repeat_share: float = Field(0.1, ge=0, le=1)  # of items handed out: judged by somebody else already, for agreement
 
+    order: str = Field("free", pattern="^(free|judge_first)$")  # judge_first: critiques open after the verdict
+    daily_target: int = Field(0, ge=0, le=10_000)  # annotations a person and day, shown as progress; 0: none
+
     @field_validator("repeat_share")
     @classmethod
     def _shares_fit(cls, value: float, info: ValidationInfo) -> float:

@@ -7,7 +7,10 @@ The rules (METHODS: explicit comparison; rating gap >= margin; refinement over o
 2. A vote has a weight: strength 1, 2, 3 of a comparison is 0.5, 1.0, 1.5 (1.0 where nobody said); a rating gap, on
    the mean over the criteria rated on both completions, each scaled to 1..5, weighs half its size within the same
    bounds; a refinement weighs 1.0. A tie or "both bad" is a vote of weight 0.
-3. The pair's weight is the signed mean of its votes: the majority's margin over the total, times the mean strength.
+3. A ranking of n completions is a comparison of each pair of them, of weight 1 / (n - 1): each completion stands in
+   n - 1 pairs and so weighs as much as in one comparison, however many it was ranked against (n (n - 1) / 2 pairs at
+   weight 1 would let one ranking of eight outweigh 28 people's comparisons). Equal ranks are ties.
+4. The pair's weight is the signed mean of its votes: the majority's margin over the total, times the mean strength.
    Votes that cancel out are left out as "disagreement", pairs with ties only as "tie" or "both_bad".
 
 Drafts, superseded and withdrawn annotations never count. Whatever makes no pair is counted with its reason.
@@ -37,6 +40,7 @@ from storage.models import (
     Preference,
     Project,
     Prompt,
+    Ranking,
     Rating,
     Refinement,
 )
@@ -139,6 +143,7 @@ def _count_withdrawn(session: Session, project: Project, counts: PairCounts) -> 
             Item.project_id == project.id,
             Annotation.status == AnnotationStatus.SUBMITTED,
             Annotation.withdrawn_at.is_not(None),
+            Annotation.superseded_at.is_(None),  # what was revised first is one annotation to its author
         )
         .group_by(Prompt.split)
     )
@@ -153,12 +158,21 @@ def _window_pairs(
     marks = live_marks(session, project, window)
     votes: _Votes = defaultdict(list)
     # The most explicit first: see `_cast`.
-    compared = _read_comparisons(session, marks, votes) if settings.use_comparisons else set()
+    compared: set[int] = set()
+    ranked: dict[int, int] = {}
+    if settings.use_comparisons:
+        compared = _read_comparisons(session, marks, votes)
+        ranked = _read_rankings(session, marks, votes)
     if settings.use_refinements:
         _read_refinements(session, marks, votes)
     if settings.use_ratings:
-        # Whoever compared an item's only two completions has said it all: most ratings need not be read.
-        open_ = {one: mark for one, mark in marks.items() if one not in compared or mark.completions > 2}
+        # Whoever compared an item's only two completions, or ranked them all, has said it all: most ratings need not
+        # be read.
+        open_ = {
+            one: mark
+            for one, mark in marks.items()
+            if ranked.get(one) != mark.completions and (one not in compared or mark.completions > 2)
+        }
         _read_rating_gaps(session, open_, settings.rating_margin, votes)
     if not votes:
         return
@@ -182,7 +196,9 @@ def _window_pairs(
         _, prompt_hash, split, messages = prompts[prompt_id]
         cast = votes[key]
         weight, source, reason = _aggregate(cast if len(cast) == 1 else _by_annotator(cast))
-        if source is not None and texts[low].strip() == texts[high].strip():
+        if source is not None and not (texts[low] and texts[high]):
+            source, reason = None, "erased"
+        elif source is not None and texts[low].strip() == texts[high].strip():
             source, reason = None, "same_text"
         if source is None:
             counts.left_out[split, reason] += 1
@@ -264,6 +280,25 @@ def _read_comparisons(session: Session, marks: dict[int, Mark], votes: _Votes) -
         _cast(votes, key, _Vote(user_id, PairSource.COMPARISON, lean, (annotation_id,), reason))
         compared.add(annotation_id)
     return compared
+
+
+def _read_rankings(session: Session, marks: dict[int, Mark], votes: _Votes) -> dict[int, int]:
+    """Cast the votes of rankings; returns how many completions each annotation that holds one has ranked."""
+    several = {one: mark for one, mark in marks.items() if mark.completions > 2}
+    if not several:
+        return {}
+    ranks: dict[int, list[tuple[int, int]]] = defaultdict(list)  # annotation -> (completion, rank)
+    places = select(Ranking.annotation_id, Ranking.completion_id, Ranking.rank)
+    for annotation_id, completion_id, rank in rows_of(session, several, places, Ranking):
+        ranks[annotation_id].append((completion_id, rank))
+    for annotation_id, ranked in ranks.items():
+        prompt_id, user_id, _ = marks[annotation_id]
+        weight = round(1 / max(1, len(ranked) - 1), 6)
+        for (low, low_rank), (high, high_rank) in combinations(sorted(ranked), 2):
+            lean = 0.0 if low_rank == high_rank else weight if low_rank < high_rank else -weight
+            reason = "" if lean else Outcome.TIE.value
+            _cast(votes, (prompt_id, low, high), _Vote(user_id, PairSource.COMPARISON, lean, (annotation_id,), reason))
+    return {annotation_id: len(ranked) for annotation_id, ranked in ranks.items()}
 
 
 def _read_refinements(session: Session, marks: dict[int, Mark], votes: _Votes) -> None:

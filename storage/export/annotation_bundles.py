@@ -24,6 +24,7 @@ from storage.models import (
     Preference,
     Project,
     Prompt,
+    Ranking,
     Rating,
     Refinement,
     User,
@@ -44,8 +45,10 @@ _CRITIQUE = pa.struct(
         ("span_start", pa.int64()),
         ("span_end", pa.int64()),
         ("tags", pa.list_(pa.string())),
+        ("fix", pa.string()),
     ]
 )
+_RANK = pa.struct([("completion_id", pa.int64()), ("rank", pa.int64())])
 _REFINEMENT = pa.struct([("completion_id", pa.int64()), ("refined_id", pa.int64()), ("text", pa.string())])
 SCHEMA = pa.schema(
     [
@@ -56,6 +59,7 @@ SCHEMA = pa.schema(
         ("completions", _TEXTS),
         ("shown_order", IDS),
         ("preferences", pa.list_(_COMPARISON)),
+        ("rankings", pa.list_(_RANK)),
         ("ratings", pa.list_(_RATING)),
         ("critiques", pa.list_(_CRITIQUE)),
         ("refinements", pa.list_(_REFINEMENT)),
@@ -79,6 +83,7 @@ def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
     for window in submitted(session, project):
         parts = {
             "preferences": _grouped(session, _preferences(project, window)),
+            "rankings": _grouped(session, _rankings(project, window)),
             "ratings": _grouped(session, _ratings(project, window)),
             "critiques": _grouped(session, _critiques(project, window)),
             "refinements": _grouped(session, _refinements(project, window)),
@@ -150,6 +155,16 @@ def _preferences(project: Project, window: Window) -> Select[*tuple[Any, ...]]:
     )
 
 
+def _rankings(project: Project, window: Window) -> Select[*tuple[Any, ...]]:
+    return (
+        select(Annotation.id.label("of"), Ranking.completion_id, Ranking.rank)
+        .join(Item, Item.id == Annotation.item_id)
+        .join(Ranking, Ranking.annotation_id == Annotation.id)
+        .where(submitted_in(project, window))
+        .order_by(Annotation.id, Ranking.rank, Ranking.completion_id)
+    )
+
+
 def _ratings(project: Project, window: Window) -> Select[*tuple[Any, ...]]:
     return (
         select(
@@ -175,6 +190,7 @@ def _critiques(project: Project, window: Window) -> Select[*tuple[Any, ...]]:
             Critique.span_start,
             Critique.span_end,
             Critique.tags,
+            Critique.fix,
         )
         .join(Item, Item.id == Annotation.item_id)
         .join(Critique, Critique.annotation_id == Annotation.id)
