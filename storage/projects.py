@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storage.accounts import clean_name
-from storage.configs import SamplingSettings, TrainingPolicy, parse
+from storage.configs import AnnotationSettings, SamplingSettings, TrainingPolicy, parse
 from storage.enums import ItemStatus
 from storage.errors import Conflict, Invalid, NotFound
 from storage.models import Criterion, Item, Project, Rating
+from storage.prompts import storable
 from storage.schedule import check_policy
 
 
@@ -33,6 +34,8 @@ DEFAULT_CRITERIA = (
     CriterionSpec("tone", "Polite and fitting to the person who asked."),
 )
 
+_MOST_TAGS = 50
+_LONGEST_TAG = 40
 _LIMITS = {"overlap": (1, 100), "queue_target": (0, 100_000), "lease_seconds": (10, 7 * 24 * 3600)}
 
 
@@ -68,6 +71,7 @@ def create_project(
         overlap=overlap,
         queue_target=queue_target,
         training_policy=training_policy or {},
+        annotation_settings={},
     )
     return project
 
@@ -92,14 +96,21 @@ def list_projects(session: Session) -> list[Project]:
 
 
 def update_project(session: Session, project: Project, **fields: Any) -> Project:
-    """Change guidelines, criteria, base_model, sampling, training_policy, overlap, queue_target or lease_seconds.
+    """Change settings of a project: every column of `Project` but its name, and its criteria.
 
-    Values are validated before anything changes (`Invalid` names the key). A lower `overlap` closes the items that
-    have enough annotations now; a higher one holds for items that are still open.
+    Values are validated before anything changes (`Invalid` names the key). `annotation_settings` change by key: what
+    is not named stays. A lower `overlap` closes the items that have enough annotations now; a higher one holds for
+    items that are still open.
     """
-    known = {"guidelines", "criteria", "base_model", "sampling", "training_policy", *_LIMITS}
+    known = {
+        "guidelines", "criteria", "base_model", "sampling", "training_policy", "annotation_settings", "tags",
+        "members_only", *_LIMITS,
+    }  # fmt: skip
     for unknown in fields.keys() - known:
         raise Invalid(f"unknown project setting '{unknown}'; choose from: {', '.join(sorted(known))}")
+    if "annotation_settings" in fields:
+        changed = {**(project.annotation_settings or {}), **fields["annotation_settings"]}
+        fields = {**fields, "annotation_settings": changed}
     values = {key: _checked(key, value) for key, value in fields.items() if key != "criteria"}
     if "criteria" in fields:
         _set_criteria(session, project, fields["criteria"])
@@ -109,7 +120,11 @@ def update_project(session: Session, project: Project, **fields: Any) -> Project
     if "overlap" in values:
         session.execute(
             update(Item)
-            .where(Item.project_id == project.id, Item.status == ItemStatus.OPEN, Item.judged >= project.overlap)
+            .where(
+                Item.project_id == project.id,
+                Item.status == ItemStatus.OPEN,
+                Item.judged >= func.coalesce(Item.wanted, project.overlap),
+            )
             .values(status=ItemStatus.DONE)
         )
     return project
@@ -122,6 +137,14 @@ def _checked(key: str, value: Any) -> Any:
         policy = parse(TrainingPolicy, dict(value))
         check_policy(policy)
         return policy.model_dump(mode="json")
+    if key == "annotation_settings":
+        return parse(AnnotationSettings, value).model_dump(mode="json")
+    if key == "tags":
+        return _checked_tags(value)
+    if key == "members_only":
+        if not isinstance(value, bool):
+            raise Invalid(f"setting 'members_only': give true or false (got {value!r})")
+        return value
     if key == "base_model":
         return (value or "").strip() or None
     if key == "guidelines":
@@ -130,6 +153,22 @@ def _checked(key: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise Invalid(f"setting '{key}': give a whole number from {low} to {high} (got {value!r})")
     return value
+
+
+def _checked_tags(tags: Sequence[str]) -> list[str]:
+    """The tags in order, without empty ones and without a second one that differs in capitals only."""
+    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+        raise Invalid("setting 'tags': give a list of short texts")
+    cleaned = [" ".join(storable(tag).split()) for tag in tags]
+    for tag in cleaned:
+        if len(tag) > _LONGEST_TAG:
+            raise Invalid(f"setting 'tags': '{tag[:20]}…' has {len(tag)} characters; at most {_LONGEST_TAG}")
+    kept: dict[str, str] = {}
+    for tag in filter(None, cleaned):
+        kept.setdefault(tag.casefold(), tag)
+    if len(kept) > _MOST_TAGS:
+        raise Invalid(f"setting 'tags': {len(kept)} tags are too many to choose from; at most {_MOST_TAGS}")
+    return list(kept.values())
 
 
 def _set_criteria(session: Session, project: Project, specs: Sequence[CriterionSpec]) -> None:

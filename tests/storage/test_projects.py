@@ -43,6 +43,13 @@ def test_names_are_unique_and_unknown_ones_name_the_known(session: Session) -> N
         ({"training_policy": {"mode": "cron", "cron": "often"}}, "cron"),
         ({"training_policy": {"kinds": ["generate"]}}, "generate"),
         ({"training_policy": {"kinds": []}}, "kinds"),
+        ({"annotation_settings": {"random_share": 0.6, "repeat_share": 0.5}}, "repeat_share"),
+        ({"annotation_settings": {"random_share": 1.5}}, "random_share"),
+        ({"annotation_settings": {"dice": 6}}, "dice"),
+        ({"tags": "rude"}, "tags"),
+        ({"tags": ["x" * 41]}, "tags"),
+        ({"tags": [f"tag {n}" for n in range(51)]}, "tags"),
+        ({"members_only": "yes"}, "members_only"),
         ({"colour": "red"}, "colour"),
         ({"criteria": [CriterionSpec("a"), CriterionSpec("a ")]}, "same name"),
         ({"criteria": [CriterionSpec("a", low=5, high=5)]}, "'a'"),
@@ -79,3 +86,14 @@ def test_a_lower_overlap_closes_what_has_enough(session: Session) -> None:
     projects.update_project(session, project, overlap=1)
     session.expire_all()
     assert annotation.item.status is ItemStatus.DONE
+
+
+def test_annotation_settings_change_by_key_and_tags_are_tidied(session: Session) -> None:
+    project = factories.make_project(session)
+    assert project.annotation_settings["random_share"] == 0.3
+    projects.update_project(session, project, annotation_settings={"random_share": 0.5})
+    projects.update_project(session, project, annotation_settings={"repeat_share": 0.2}, members_only=True)
+    assert (project.annotation_settings["random_share"], project.annotation_settings["repeat_share"]) == (0.5, 0.2)
+    assert project.members_only
+    projects.update_project(session, project, tags=["made up", " Rude ", "rude", "", "made  up"])
+    assert project.tags == ["made up", "Rude"]
