@@ -86,7 +86,10 @@ def annotation_counts(session: Session, project: Project) -> dict[str, int]:
         "completions": completions,
         "items": items,
         "annotations": _of_project(project, func.count()).where(usable()),
-        "withdrawn": _of_project(project, func.count()).where(Annotation.withdrawn_at.is_not(None)),
+        # What was revised before it was withdrawn is one annotation to its author.
+        "withdrawn": _of_project(project, func.count()).where(
+            Annotation.withdrawn_at.is_not(None), Annotation.superseded_at.is_(None)
+        ),
         "annotators": _of_project(project, func.count(Annotation.user_id.distinct())).where(usable()),
     }
     for name, kind in (

@@ -24,8 +24,9 @@ from storage.artifacts import publish_folder
 from storage.configs import SnapshotSettings
 from storage.enums import Split
 from storage.errors import Conflict, FeedbackError, NotEnoughData, NotFound
-from storage.models import Project, Snapshot, SnapshotRow, SnapshotRowAnnotation
+from storage.models import Project, Snapshot, SnapshotRow, SnapshotRowAnnotation, utc_now
 from storage.preferences import Pair, PairSet, derive_pairs
+from storage.taint import check_snapshot
 
 SCHEMA = pa.schema(
     [
@@ -81,6 +82,7 @@ def build_snapshot(session: Session, project: Project, settings: SnapshotSetting
             raise
         return other
     _record_rows(session, snapshot, rows)
+    check_snapshot(session, snapshot, utc_now())
     return snapshot
 
 
