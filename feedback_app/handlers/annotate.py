@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from storage import annotations as feedback
-from storage import items, projects, queue
+from storage import items, members, queue
 from storage.annotations import CritiqueInput, PreferenceInput, Progress, RatingInput, Submission
 from storage.enums import ItemKind, Outcome, Role
 from storage.errors import Conflict, Invalid, NotFound
@@ -263,7 +263,7 @@ def _seconds(value: Any) -> float | None:
 
 
 def _page(session: Session, user: User, wanted: str | None, *, kept: Any = None, notice: str = "") -> PageView:
-    known = projects.list_projects(session)
+    known = members.list_projects(session, user)
     project = next((one for one in known if one.name == wanted), known[0] if known else None)
     if project is None:
         return PageView(user.name, user.role, None, [], "", [], None, 0, None, waiting="no project", notice=notice)

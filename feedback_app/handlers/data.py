@@ -11,13 +11,14 @@ from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import text
 from storage import annotations as feedback
-from storage import audit, projects, prompts, queue
+from storage import audit, members, prompts, queue
 from storage.engine import read_only, translate_errors
 from storage.errors import FeedbackError, Invalid, NotFound
 from storage.export import FORMATS as EXPORT_FORMATS
 from storage.export import TABLES, ExportReport, export
 from storage.ingest import FORMATS as IMPORT_FORMATS
 from storage.ingest import IngestReport, ingest_file
+from storage.models import Project
 from storage.queue import QueueCounts
 
 # A folder cannot be sent as one file; the command line writes it.
@@ -38,8 +39,8 @@ class DataView:
 
 def see_data(ctx: Context, name: str | None, project: str | None) -> DataView:
     """Counts of everything in `project`."""
-    with ctx.reading(name, policies.see_operations) as (session, _):
-        found = projects.find_project(session, project) if project else None
+    with ctx.reading(name, policies.see_operations) as (session, user):
+        found = members.find_project(session, user, project) if project else None
         if found is None:
             return DataView(None, {}, None)
         return DataView(found.name, feedback.annotation_counts(session, found), queue.queue_counts(session, found))
@@ -59,7 +60,7 @@ def add_prompts(ctx: Context, name: str | None, project: str | None, given: Any)
     if max(map(len, blocks)) > MAX_PROMPT:
         raise Invalid(f"a prompt has at most {MAX_PROMPT} characters")
     with ctx.writing(name, policies.import_data) as (session, user):
-        found = projects.get_project(session, project or "")
+        found = members.get_project(session, user, project or "")
         made = [prompts.add_prompt(session, found, [{"role": "user", "content": one}], "by hand") for one in blocks]
         new = sum(one.created for one in made)
         audit.record(session, user, "data.add", f"{new} prompts", found)
@@ -81,8 +82,8 @@ def import_file(ctx: Context, name: str | None, project: str | None, path: Any, 
 
     Only files in the upload folder are taken: a path comes from the browser and could name anything.
     """
-    with ctx.reading(name, policies.import_data) as (session, _):
-        found = projects.get_project(session, project or "")
+    with ctx.reading(name, policies.import_data) as (session, user):
+        found = members.get_project(session, user, project or "")
     if not path or not isinstance(path, str):
         raise Invalid("choose a file first")
     if format not in ("auto", *IMPORT_FORMATS):
@@ -98,7 +99,9 @@ def import_file(ctx: Context, name: str | None, project: str | None, path: Any, 
         upload.unlink(missing_ok=True)
     with ctx.writing(name, policies.import_data) as (session, user):
         detail = {"format": report.format, "prompts": report.prompts, "annotations": report.annotations}
-        audit.record(session, user, "data.import", upload.name, projects.get_project(session, found.name), **detail)
+        audit.record(
+            session, user, "data.import", upload.name, members.get_project(session, user, found.name), **detail
+        )
     return report
 
 
@@ -113,7 +116,7 @@ def _uploaded(ctx: Context, path: str) -> Path:
 def make_download(ctx: Context, name: str | None, project: str, what: str, format: str) -> tuple[Path, ExportReport]:
     """Write an export to a temporary file that the caller deletes; errors as in `storage.export.export`."""
     with ctx.writing(name, policies.export_data) as (session, user):
-        found = projects.get_project(session, project)
+        found = members.get_project(session, user, project)
         if what not in TABLES or format not in DOWNLOAD_FORMATS:
             choices = f"{', '.join(TABLES)}; as {', '.join(DOWNLOAD_FORMATS)}"
             raise NotFound(f"no such download; there are: {choices} (a data set folder: feedback-app export)")
@@ -122,4 +125,4 @@ def make_download(ctx: Context, name: str | None, project: str, what: str, forma
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     out = folder / f"{secrets.token_hex(8)}.{format}"
     with translate_errors(), read_only(ctx.sessions) as session:
-        return out, export(session, projects.get_project(session, project), what, format, out)
+        return out, export(session, session.get_one(Project, found.id), what, format, out)

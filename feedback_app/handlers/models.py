@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import text, to_enum
-from storage import projects, registry
+from storage import members, registry
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
 from storage.models import ModelVersion, Project, utc_now
@@ -54,8 +54,8 @@ class ModelsView:
 
 def see_models(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
     """The versions of `project`; selected is the one asked for, else the newest candidate, else the champion."""
-    with ctx.reading(name, policies.see_operations) as (session, _):
-        return _view(session, projects.find_project(session, project) if project else None, version)
+    with ctx.reading(name, policies.see_operations) as (session, user):
+        return _view(session, members.find_project(session, user, project) if project else None, version)
 
 
 def decide(ctx: Context, name: str | None, project: str | None, version: Any, decision: Any, reason: Any) -> ModelsView:
@@ -64,7 +64,7 @@ def decide(ctx: Context, name: str | None, project: str | None, version: Any, de
     Raises `Invalid` without a reason and `Conflict` when the version's state forbids it.
     """
     with ctx.writing(name, policies.manage_models) as (session, user):
-        found = projects.get_project(session, project or "")
+        found = members.get_project(session, user, project or "")
         wanted = to_enum(Decision, decision, "decision")
         why = text(reason, "reason", MAX_REASON).strip()
         if not why:

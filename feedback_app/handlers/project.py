@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import text, to_enum, whole
-from storage import audit, projects, schedule
+from storage import audit, members, projects, schedule
 from storage.configs import PolicyMode, SamplingSettings, TrainingPolicy, parse
 from storage.enums import Role
 from storage.errors import FeedbackError, Invalid
@@ -44,7 +44,7 @@ class ProjectView:
 def see_project(ctx: Context, name: str | None, project: str | None) -> ProjectView:
     """The settings of `project`, or of the first one when it is not there."""
     with ctx.reading(name, policies.see_operations) as (session, user):
-        known = projects.list_projects(session)
+        known = members.list_projects(session, user)
         found = next((one for one in known if one.name == project), known[0] if known else None)
         base = ProjectView(None, [one.name for one in known], user.name, user.role)
         return _view(ctx, session, found, base) if found else base
@@ -56,7 +56,7 @@ def save(ctx: Context, name: str | None, project: str | None, values: Mapping[st
     Raises `Invalid` that names the field; nothing is changed then.
     """
     with ctx.writing(name, policies.edit_project) as (session, user):
-        found = projects.get_project(session, project or "")
+        found = members.get_project(session, user, project or "")
         fields = {
             "guidelines": text(values.get("guidelines"), "guidelines"),
             "criteria": criteria_from(criteria),

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import number, parse_pairs, to_enum, whole
-from storage import audit, projects, run_events, runs, training
+from storage import audit, members, run_events, runs, training
 from storage.enums import RunKind, RunStatus
 from storage.errors import Invalid, NotFound
 from storage.models import ModelVersion, Project, Run, Snapshot, User, utc_now
@@ -53,14 +53,14 @@ class RunsView:
 
 def see_runs(ctx: Context, name: str | None, project: str | None, run: Any) -> RunsView:
     """The runs of `project` and the selected one (the newest when `run` is empty or not of this project)."""
-    with ctx.reading(name, policies.see_operations) as (session, _):
-        return _runs_view(session, _find(session, project), run)
+    with ctx.reading(name, policies.see_operations) as (session, user):
+        return _runs_view(session, _find(session, user, project), run)
 
 
 def what_training_uses(ctx: Context, name: str | None, project: str | None) -> Preview | None:
     """What a training run would use now and what is missing; None without a project."""
-    with ctx.reading(name, policies.see_operations) as (session, _):
-        found = _find(session, project)
+    with ctx.reading(name, policies.see_operations) as (session, user):
+        found = _find(session, user, project)
         return training.preview(session, found) if found else None
 
 
@@ -72,7 +72,7 @@ def start(
     Raises `Invalid` for unknown or bad settings and `NotEnoughData` with the missing number.
     """
     with ctx.writing(name, policies.train) as (session, user):
-        found = projects.get_project(session, project or "")
+        found = members.get_project(session, user, project or "")
         wanted = to_enum(RunKind, kind, "kind of run")
         named = {key: number(value, key) for key, value in asked.items()}
         values = {key: value for key, value in named.items() if value is not None} | parse_pairs(more)
@@ -96,7 +96,7 @@ def _queue(ctx: Context, session: Session, project: Project, kind: RunKind, valu
 def cancel(ctx: Context, name: str | None, project: str | None, run: Any) -> RunsView:
     """Stop the selected run: a queued one at once, a running one within a step; raises `Conflict` when it ended."""
     with ctx.writing(name, policies.train) as (session, user):
-        found = projects.get_project(session, project or "")
+        found = members.get_project(session, user, project or "")
         row = runs.get_run(session, whole(run, "run"))
         if row.project_id != found.id:
             raise NotFound(f"run {row.id} is not of project '{found.name}'")
@@ -105,8 +105,8 @@ def cancel(ctx: Context, name: str | None, project: str | None, run: Any) -> Run
         return _runs_view(session, found, row.id)
 
 
-def _find(session: Session, name: str | None) -> Project | None:
-    return projects.find_project(session, name) if name else None
+def _find(session: Session, user: User, name: str | None) -> Project | None:
+    return members.find_project(session, user, name) if name else None
 
 
 def _runs_view(session: Session, project: Project | None, selected: Any) -> RunsView:
