@@ -37,6 +37,8 @@ from storage.submissions import (
     Submission,
     checked,
 )
+from storage.taint import taint
+from storage.webhooks import WebhookEvent, announce
 
 __all__ = [
     "CritiqueInput",
@@ -107,6 +109,7 @@ def submit(
     _store(session, item, annotation, cleaned, moment)
     assignment.status, assignment.closed_at = AssignmentStatus.SUBMITTED, moment
     session.flush()
+    _tell(session, item, annotation, "submitted")
     return annotation
 
 
@@ -126,6 +129,7 @@ def record_imported(
     annotation = Annotation(item_id=locked.id, user_id=user.id, source_key=source_key)
     session.add(annotation)
     _store(session, locked, annotation, cleaned, now or utc_now())
+    _tell(session, locked, annotation, "imported")
     return annotation
 
 
@@ -162,6 +166,7 @@ def revise(
     old.superseded_by_id = new.id
     project = session.get_one(Project, item.project_id)
     audit.record(session, user, "annotation.revise", f"annotation {new.id}", project, instead_of=old.id)
+    _tell(session, item, new, "revised")
     return new
 
 
@@ -187,7 +192,14 @@ def withdraw(session: Session, annotation_id: int, user: User, *, now: datetime 
     taint(session, whole.with_only_columns(Annotation.id), moment)
     project = session.get_one(Project, item.project_id)
     audit.record(session, user, "annotation.withdraw", f"annotation {annotation.id}", project)
+    _tell(session, item, annotation, "withdrawn")
     return annotation
+
+
+def _tell(session: Session, item: Item, annotation: Annotation, action: str) -> None:
+    """Webhooks hear what happened to which row, in the shape that imports have too; never what was written."""
+    told = {"action": action, "annotations": [annotation.id], "count": 1, "item": item.id}
+    announce(session, item.project_id, WebhookEvent.ANNOTATION, told)
 
 
 def _counting(session: Session, annotation_id: int, author: User | None) -> tuple[Annotation, Item]:
@@ -245,12 +257,7 @@ def _store(session: Session, item: Item, annotation: Annotation, cleaned: Submis
                 strength=p.strength,
             )
         )
-    rows += [
-        Ranking(annotation_id=annotation.id, completion_id=r.completion_id, rank=r.rank) for r in cleaned.rankings
-    ]
-    rows += [
-        Ranking(annotation_id=annotation.id, completion_id=r.completion_id, rank=r.rank) for r in cleaned.rankings
-    ]
+    rows += [Ranking(annotation_id=annotation.id, completion_id=r.completion_id, rank=r.rank) for r in cleaned.rankings]
     rows += [
         Critique(
             annotation_id=annotation.id,

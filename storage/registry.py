@@ -29,6 +29,8 @@ from storage.models import (
     utc_now,
 )
 from storage.queue import mark_stale
+from storage.taint import inherited
+from storage.webhooks import WebhookEvent, announce
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def register_version(
         run_id=run.id,
         snapshot_id=run.snapshot_id,
         metrics=dict(metrics),
+        tainted_at=inherited(session, run.snapshot_id, parent),
     )
     session.add(version)
     session.flush()
@@ -202,6 +205,7 @@ def promote(session: Session, version: ModelVersion, user: User | None, reason: 
         raise Conflict(f"{stored.name} was rejected; train a new version instead")
     promotion = _enthrone(session, project, stored, user, reason.strip())
     audit.record(session, user, "model.promote", stored.name, project, reason=reason.strip())
+    _tell(session, stored, "promoted")
     return promotion
 
 
@@ -260,7 +264,13 @@ def roll_back(
     audit.record(
         session, user, "model.rollback", previous.name, project, reason=reason.strip(), instead_of=current.name
     )
+    _tell(session, previous, "rolled back")
     return previous
+
+
+def _tell(session: Session, champion: ModelVersion, action: str) -> None:
+    told = {"action": action, "version": champion.name, "kind": champion.kind.value}
+    announce(session, champion.project_id, WebhookEvent.PROMOTION, told)
 
 
 def retire(session: Session, version: ModelVersion, user: User | None, reason: str = "") -> None:

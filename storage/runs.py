@@ -21,6 +21,7 @@ from storage.enums import RunKind, RunStatus
 from storage.errors import Conflict, NotFound
 from storage.models import JsonObject, ModelVersion, Project, Run, Snapshot, User, utc_now
 from storage.run_events import MetricPoint, add_log, add_metrics, log_lines, metric_series
+from storage.webhooks import WebhookEvent, announce
 
 __all__ = [
     "Beat",
@@ -179,10 +180,17 @@ def finish_run(
             environment=environment,
             finished_at=now or utc_now(),
         )
-        .returning(Run.id)
+        .returning(Run.project_id, Run.kind)
     ).one_or_none()
     if ended is None:
         raise Conflict(f"run {run_id} is no longer held by {worker}; its outcome was not recorded")
+    _tell(session, run_id, ended[0], ended[1], status, error)
+
+
+def _tell(session: Session, run_id: int, project_id: int, kind: RunKind, status: RunStatus, error: str | None) -> None:
+    """Every way in which a run can end passes here: webhooks hear of it."""
+    told = {"run": run_id, "kind": kind.value, "status": status.value, "error": error}
+    announce(session, project_id, WebhookEvent.RUN, told)
 
 
 def release_run(session: Session, run_id: int, worker: str) -> bool:
@@ -217,6 +225,8 @@ def request_cancel(session: Session, run: Run, user: User | None, *, now: dateti
         if running is None:
             raise Conflict(f"run {run.id} has ended already")
     stored = session.get_one(Run, run.id, populate_existing=True)
+    if queued is not None:
+        _tell(session, stored.id, stored.project_id, stored.kind, stored.status, stored.error)
     audit.record(session, user, "run.cancel", f"run {run.id}", session.get_one(Project, stored.project_id))
     return stored
 
@@ -248,6 +258,8 @@ def requeue_lost(
             run.status = RunStatus.QUEUED
             requeued.append(run.id)
         run.worker, run.heartbeat_at = None, None
+        if run.status.ended:
+            _tell(session, run.id, run.project_id, run.kind, run.status, run.error)
     session.flush()
     return requeued
 

@@ -29,6 +29,7 @@ class CritiqueMark:
     start: int | None = None
     end: int | None = None
     tags: tuple[str, ...] = ()
+    fix: str | None = None  # what it should say instead
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Judgement:
     shown: tuple[int, ...]
     annotator: str = ""  # empty: the format's only annotator
     outcome: Outcome | None = None
+    strength: int | None = None  # of the outcome, as `storage.submissions.PreferenceInput` has it
     thumbs: tuple[tuple[int, bool], ...] = ()
+    ratings: tuple[tuple[int, str, int], ...] = ()  # completion, name of a criterion of the project, value
     critiques: tuple[CritiqueMark, ...] = ()
     refinements: tuple[tuple[int, str], ...] = ()
 

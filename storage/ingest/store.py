@@ -6,7 +6,6 @@ where this takes seconds. Both leave the same rows.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -15,9 +14,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from storage.accounts import create_user, disable_user, find_user
-from storage.enums import AnnotationStatus, CompletionOrigin, ItemKind, ItemStatus, Role
+from storage.enums import AnnotationStatus, CompletionOrigin, ItemKind, ItemStatus
 from storage.ingest.bulk import insert_all, insert_missing, look_up, table_of
+from storage.ingest.identity import fingerprint, imported_user, source_key
 from storage.ingest.records import Judgement, Record
 from storage.models import (
     Annotation,
@@ -34,6 +33,7 @@ from storage.models import (
     utc_now,
 )
 from storage.prompts import content_hash, split_of, text_hash
+from storage.webhooks import WebhookEvent, announce
 
 
 class Stored(NamedTuple):
@@ -48,6 +48,8 @@ class Stored(NamedTuple):
     annotations: int = 0
     skipped: Mapping[str, int] = MappingProxyType({})
     project_created: bool = False
+    added: frozenset[int] = frozenset()  # numbers of the records that added something
+    clashing: frozenset[int] = frozenset()  # and of those with a judgement that its annotator had made differently
 
 
 class _Work(NamedTuple):
@@ -62,7 +64,7 @@ class _Work(NamedTuple):
 
     @property
     def item_key(self) -> tuple[int, str]:
-        return self.prompt_id, _fingerprint(self.kind, self.shown_ids)
+        return self.prompt_id, fingerprint(self.kind, self.shown_ids)
 
     @property
     def kind(self) -> ItemKind:
@@ -79,7 +81,7 @@ def write_batch(session: Session, project: Project, records: Sequence[Record], f
     prompt_ids, prompts = _prompts(session, project, records, format, new)
     completion_ids, completions = _completions(session, records, prompt_ids, new)
     users = {
-        name: _imported_user(session, format, name)
+        name: imported_user(session, format, name)
         for name in sorted({j.annotator for record in records for j in record.judgements})
     }
     work = [
@@ -89,7 +91,7 @@ def write_batch(session: Session, project: Project, records: Sequence[Record], f
             prompt_ids[number],
             tuple(completion_ids[prompt_ids[number], text_hash(text)] for text in record.completions),
             users[judgement.annotator],
-            _source_key(project, format, record, judgement),
+            source_key(project, format, record, judgement),
         )
         for number, record in enumerate(records)
         for judgement in record.judgements
@@ -101,7 +103,11 @@ def write_batch(session: Session, project: Project, records: Sequence[Record], f
         if number in clashing or number not in new
     )
     return _annotate(session, project, fresh, completion_ids)._replace(
-        prompts=prompts, completions=completions, skipped=dict(skipped)
+        prompts=prompts,
+        completions=completions,
+        skipped=dict(skipped),
+        added=frozenset(new),
+        clashing=frozenset(clashing),
     )
 
 
@@ -258,12 +264,14 @@ def _annotate(
         [{"item": item_id, "more": more} for item_id, more in judged.items()],
     )
     insert_all(session, Preference, (row for one, piece in made if (row := _preference(one, piece))))
-    ratings = _thumbs(session, project, made)
+    ratings = [*_thumbs(session, project, made), *_ratings(project, made)]
     critiques = [row for one, piece in made for row in _critiques(one, piece)]
     refinements = [row for one, piece in made for row in _refined(one, piece, completion_ids)]
     insert_all(session, Rating, ratings)
     insert_all(session, Critique, critiques)
     insert_all(session, Refinement, refinements)
+    told = {"action": "imported", "annotations": sorted(ids.values()), "count": len(ids)}
+    announce(session, project.id, WebhookEvent.ANNOTATION, told)
     return Stored(
         pairs=len({piece.item_key for piece in work if piece.judgement.outcome is not None}),
         ratings=len(ratings),
@@ -278,7 +286,13 @@ def _preference(annotation_id: int, piece: _Work) -> dict[str, Any] | None:
         return None
     first, second = piece.shown_ids[:2]
     outcome = piece.judgement.outcome
-    return {"annotation_id": annotation_id, "first_id": first, "second_id": second, "outcome": outcome}
+    return {
+        "annotation_id": annotation_id,
+        "first_id": first,
+        "second_id": second,
+        "outcome": outcome,
+        "strength": piece.judgement.strength,
+    }
 
 
 def _critiques(annotation_id: int, piece: _Work) -> Iterable[dict[str, Any]]:
@@ -290,6 +304,7 @@ def _critiques(annotation_id: int, piece: _Work) -> Iterable[dict[str, Any]]:
             "span_start": mark.start,
             "span_end": mark.end,
             "tags": list(mark.tags),
+            "fix": mark.fix,
         }
 
 
@@ -318,6 +333,21 @@ def _thumbs(session: Session, project: Project, made: Sequence[tuple[int, _Work]
     ]
 
 
+def _ratings(project: Project, made: Sequence[tuple[int, _Work]]) -> list[dict[str, Any]]:
+    """Values on the project's own scales; whoever made the records has checked names and ranges."""
+    criterion_ids = {criterion.name: criterion.id for criterion in project.criteria}
+    return [
+        {
+            "annotation_id": one,
+            "completion_id": piece.completion_ids[number],
+            "criterion_id": criterion_ids[name],
+            "value": value,
+        }
+        for one, piece in made
+        for number, name, value in piece.judgement.ratings
+    ]
+
+
 def _thumb_criterion(session: Session, project: Project) -> int:
     """The criterion "thumb", 0 or 1, made for the project when a file first needs it."""
     own = Criterion.project_id == project.id
@@ -337,34 +367,3 @@ def _thumb_criterion(session: Session, project: Project) -> int:
     session.flush()
     session.expire(project, ["criteria"])
     return thumb.id
-
-
-def _imported_user(session: Session, format: str, annotator: str) -> int:
-    """The disabled user who stands for a file's annotator."""
-    name = f"import:{format}:{annotator}" if annotator else f"import:{format}"
-    user = find_user(session, name)
-    if user is None:
-        user = create_user(session, name, Role.ANNOTATOR)
-        disable_user(session, user)
-    return user.id
-
-
-def _fingerprint(kind: ItemKind, completion_ids: Iterable[int]) -> str:
-    # As storage.items.add_item does it, so that generating the same pair later finds this item.
-    return text_hash(f"{kind}:{','.join(map(str, sorted(completion_ids)))}")
-
-
-def _source_key(project: Project, format: str, record: Record, judgement: Judgement) -> str:
-    """Hash of everything the judgement says, by content: the same record of the same file gives the same key."""
-    said = [
-        project.id,
-        format,
-        judgement.annotator,
-        content_hash(record.messages),
-        [text_hash(record.completions[number]) for number in judgement.shown],
-        judgement.outcome,
-        judgement.thumbs,
-        [(mark.completion, mark.text, mark.start, mark.end, mark.tags) for mark in judgement.critiques],
-        judgement.refinements,
-    ]
-    return text_hash(json.dumps(said, ensure_ascii=True))

@@ -1,0 +1,80 @@
+"""Answers kept under idempotency keys."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+from storage import idempotency, tokens
+from storage.enums import Role
+from storage.errors import Invalid
+from storage.models import ApiRequest, utc_now
+from tests import factories
+
+
+def token_of(session, name="t"):
+    user = factories.make_user(session, role=Role.OPERATOR)
+    return tokens.create_token(session, user, name, ["write"], lifetime=None).row.id
+
+
+def test_the_same_request_finds_its_answer_and_another_is_refused(session):
+    one, two = token_of(session), token_of(session)
+    assert idempotency.begin_request(session, one, "k", "hash") is None
+    idempotency.keep_answer(session, one, "k", 200, {"stored": 1})
+    assert idempotency.begin_request(session, one, "k", "hash") == (200, {"stored": 1})
+    assert idempotency.begin_request(session, two, "k", "other") is None
+    with pytest.raises(Invalid, match="another request"):
+        idempotency.begin_request(session, one, "k", "other")
+
+
+@pytest.mark.parametrize("key", ["", "x" * 121, "é", "a\nb"])
+def test_keys_that_are_none(session, key):
+    with pytest.raises(Invalid, match="Idempotency-Key"):
+        idempotency.begin_request(session, token_of(session), key, "hash")
+
+
+def test_a_week_later_the_key_is_free(session):
+    token = token_of(session)
+    idempotency.begin_request(session, token, "k", "hash")
+    idempotency.sweep_requests(session, now=utc_now() + timedelta(days=6))
+    assert session.scalar(select(func.count()).select_from(ApiRequest)) == 1
+    idempotency.sweep_requests(session, now=utc_now() + timedelta(days=8))
+    assert idempotency.begin_request(session, token, "k", "other") is None
+
+
+def test_of_two_at_once_one_works_and_the_other_gets_its_answer(sessions):
+    with sessions.begin() as session:
+        token = token_of(session)
+    began, go, got = threading.Event(), threading.Event(), []
+
+    def first():
+        with sessions.begin() as session:
+            got.append(idempotency.begin_request(session, token, "k", "hash"))
+            began.set()
+            go.wait(30)
+            idempotency.keep_answer(session, token, "k", 200, {"by": "first"})
+
+    def second():
+        began.wait(30)
+        threading.Timer(0.2, go.set).start()
+        with sessions.begin() as session:
+            got.append(idempotency.begin_request(session, token, "k", "hash"))
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert got == [None, (200, {"by": "first"})]
+
+
+def test_a_request_that_failed_leaves_the_key_free(sessions):
+    with sessions.begin() as session:
+        token = token_of(session)
+    with sessions() as session:  # closed without a commit, as when the work fails
+        idempotency.begin_request(session, token, "k", "hash")
+    with sessions.begin() as session:
+        assert idempotency.begin_request(session, token, "k", "other") is None
