@@ -1,4 +1,4 @@
-"""/annotate: two completions side by side, and everything that can be said about them."""
+"""/annotate: an item's completions side by side, and everything that can be said about them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import gradio as gr
 
 from feedback_app.handlers import annotate as handlers
-from feedback_app.handlers.annotate import PageView, Side
+from feedback_app.handlers.annotate import PageView
+from feedback_app.handlers.annotate_form import MAX_SIDES
 from feedback_app.handlers.context import Context
 from feedback_app.pages import parts
 from feedback_app.pages.theme import LATEX
 from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, sentence
-from storage.enums import ItemKind
 from storage.models import Message
 
-LETTERS = ("A", "B")
+LETTERS = "ABCDEFGH"[:MAX_SIDES]
 # Seconds between two looks at an empty queue.
 LOOK_AGAIN = 3.0
 
@@ -54,7 +54,7 @@ class _Ui:
     stage: gr.HTML
     guidelines: gr.Markdown
     prompt: gr.Chatbot
-    verdict: gr.HTML
+    form: gr.HTML
     submit: gr.Button
     skip: gr.Button
     flag: gr.Button
@@ -67,25 +67,16 @@ class _Ui:
 
     def __init__(self) -> None:
         self.texts: list[gr.Markdown] = []
-        self.ratings: list[gr.HTML] = []
-        self.critiques: list[gr.Textbox] = []
-        self.refinements: list[gr.Textbox] = []
-        self.rewrites: list[gr.Accordion] = []
-
-    @property
-    def fields(self) -> list[Any]:
-        """The form, in the order of `handlers.parse_form`."""
-        return [self.verdict, *self.ratings, *self.critiques, *self.refinements]
 
     @property
     def item(self) -> list[Any]:
         """What changes with the item, in the order of `_item_values`."""
-        return [self.stage, self.timer, self.assignment, self.prompt, *self.texts, *self.fields]
+        return [self.stage, self.timer, self.assignment, self.prompt, *self.texts, self.form]
 
     @property
     def page(self) -> list[Any]:
         """What changes with the project, in the order of `_page_values`."""
-        return [self.top, self.project, self.guidelines, *self.rewrites, *self.item]
+        return [self.top, self.project, self.guidelines, *self.item]
 
 
 def _layout() -> _Ui:
@@ -121,7 +112,7 @@ def _layout() -> _Ui:
             for letter in LETTERS:
                 _side(ui, letter)
     with gr.Row(elem_id="fb-actions"):
-        ui.verdict = parts.verdict()
+        ui.form = parts.form()
         ui.skip = gr.Button("Skip", elem_id="fb-skip", min_width=80)
         gr.HTML(
             '<button type="button" class="fb-plain" data-panel="fb-flag-panel">Flag…</button>',
@@ -140,35 +131,13 @@ def _layout() -> _Ui:
 
 
 def _side(ui: _Ui, letter: str) -> None:
-    with gr.Column(elem_classes="fb-side", elem_id=f"fb-side-{letter.lower()}", min_width=320):
-        gr.HTML(
-            f'<div class="fb-side-head"><span class="fb-letter">{letter}</span>'
-            f'<button type="button" class="fb-pick" data-pick="{letter.lower()}">{letter} is better</button></div>',
-            js_on_load=None,
-        )
+    hidden = [] if letter in LETTERS[:2] else ["fb-off"]
+    with gr.Column(elem_classes=["fb-side", *hidden], elem_id=f"fb-side-{letter.lower()}", min_width=320):
+        gr.HTML(parts.side_head(letter), js_on_load=None)
         ui.texts.append(
             gr.Markdown("", latex_delimiters=LATEX, line_breaks=True, buttons=["copy"], elem_classes="fb-text")
         )
-        ui.ratings.append(parts.rating_grid(letter))
-        ui.critiques.append(
-            gr.Textbox(
-                label=f"Critique of {letter}",
-                placeholder="What should be different, and what is good? Be specific.",
-                lines=2,
-                max_lines=12,
-                elem_classes="fb-critique",
-            )
-        )
-        with gr.Accordion(f"Rewrite {letter}", open=False, elem_classes="fb-rewrite") as rewrite:
-            ui.rewrites.append(rewrite)
-            ui.refinements.append(
-                gr.Textbox(
-                    label=f"{letter} as it should be",
-                    info="Change as little or as much as you like; left as it is, it does not count.",
-                    lines=5,
-                    max_lines=30,
-                )
-            )
+        gr.HTML('<div class="fb-plain-text"></div><div class="fb-slot"></div>', js_on_load=None)
 
 
 def _panels(ui: _Ui) -> None:
@@ -199,8 +168,8 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     def looked(name: str | None, project: str | None) -> list[Any]:
         return _item_values(handlers.next_item(ctx, name, project))
 
-    def submitted(name: str | None, project: str | None, assignment: Any, seconds: Any, *form: Any) -> list[Any]:
-        return _item_values(handlers.submit(ctx, name, project, assignment, seconds, *form))
+    def submitted(name: str | None, project: str | None, assignment: Any, seconds: Any, form: Any) -> list[Any]:
+        return _item_values(handlers.submit(ctx, name, project, assignment, seconds, form))
 
     def skipped(name: str | None, project: str | None, assignment: Any) -> list[Any]:
         return _item_values(handlers.skip(ctx, name, project, assignment))
@@ -208,19 +177,19 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     def flagged(name: str | None, project: str | None, assignment: Any, reason: Any) -> list[Any]:
         return [*_item_values(handlers.flag(ctx, name, project, assignment, reason)), ""]
 
-    def saved(name: str | None, assignment: Any, at: Any, *form: Any) -> None:
-        handlers.save_draft(ctx, name, assignment, at, *form)
+    def saved(name: str | None, assignment: Any, at: Any, form: Any) -> None:
+        handlers.save_draft(ctx, name, assignment, at, form)
 
     demo.load(event(opened), [ui.project, ui.kept], ui.page, js=parts.JS_PROJECT_OF_URL, **QUICK)
     ui.project.input(event(changed), [ui.project], ui.page, js=parts.JS_KEEP_PROJECT, **QUICK)
     ui.timer.tick(event(looked), [ui.project], ui.item, **QUICK)
     ui.submit.click(
-        event(submitted), [*here, ui.clock, *ui.fields], ui.item, js=parts.JS_SECONDS, concurrency_limit=8, **QUEUED
+        event(submitted), [*here, ui.clock, ui.form], ui.item, js=parts.JS_SECONDS, concurrency_limit=8, **QUEUED
     )
     ui.skip.click(event(skipped), here, ui.item, concurrency_limit=8, **QUEUED)
     ui.flag.click(event(flagged), [*here, ui.reason], [*ui.item, ui.reason], concurrency_limit=8, **QUEUED)
-    ui.save.click(event(saved), [ui.assignment, ui.clock, *ui.fields], None, js=parts.JS_NOW, **QUICK)
-    ui.save.click(None, [ui.assignment, *ui.fields], [ui.kept], js=parts.JS_KEEP_DRAFT, api_visibility="private")
+    ui.save.click(event(saved), [ui.assignment, ui.clock, ui.form], None, js=parts.JS_NOW, **QUICK)
+    ui.save.click(None, [ui.assignment], [ui.kept], js=parts.JS_KEEP_DRAFT, api_visibility="private")
 
 
 # --- what the components show ---
@@ -231,8 +200,6 @@ def _page_values(view: PageView) -> list[Any]:
         _top(view),
         gr.Dropdown(choices=view.projects, value=view.project),
         view.guidelines or "*This project has no guidelines yet.*",
-        # A rewrite that was begun is shown; later items leave the two as the annotator likes them.
-        *(gr.Accordion(open=True) if begun else gr.skip() for begun in _begun(view)),
         *_item_values(view),
     ]
 
@@ -242,30 +209,14 @@ def _item_values(view: PageView) -> list[Any]:
         gr.Info(sentence(view.notice))
     # A later look finds items; while one is in hand the timer rests.
     timer = gr.Timer(active=view.item is None)
+    form = parts.form_value(view.criteria, view.tags, view.settings.order, view.item)
     if view.item is None:
-        empty = [None, "", "", *_field_values(view, [], None, None)]
-        return [_stage(view), timer, "", *empty]
+        return [_stage(view), timer, "", None, *[""] * MAX_SIDES, form]
     item = view.item
-    texts = [item.sides[position].text if position < len(item.sides) else "" for position in range(2)]
-    prompt = [_shown(message) for message in item.prompt]
-    fields = _field_values(view, item.sides, item.outcome and item.outcome.value, item.strength)
-    return [_stage(view), timer, str(item.assignment_id), prompt, *texts, *fields]
-
-
-def _field_values(view: PageView, sides: list[Side], outcome: str | None, strength: int | None) -> list[Any]:
-    shown: list[Side | None] = [*sides, None, None][:2]
-    return [
-        {"outcome": outcome, "strength": strength},
-        *(parts.rating_value(view.criteria, side.ratings if side else {}) for side in shown),
-        *(side.critique if side else "" for side in shown),
-        *((side.text if side.refinement is None else side.refinement) if side else "" for side in shown),
-    ]
-
-
-def _begun(view: PageView) -> list[bool]:
-    sides = view.item.sides if view.item else []
-    begun = [side.refinement is not None and side.refinement.strip() != side.text.strip() for side in sides]
-    return [*begun, False, False][:2]
+    texts: list[Any] = [side.text for side in item.sides]
+    # Columns that the item does not use are hidden, whatever they hold.
+    texts += [gr.skip()] * (MAX_SIDES - len(texts))
+    return [_stage(view), timer, str(item.assignment_id), [_shown(one) for one in item.prompt], *texts, form]
 
 
 def _shown(message: Message) -> Message:
@@ -288,17 +239,10 @@ def _stage(view: PageView | None) -> str:
     if view is None:
         return '<div id="fb-stage" data-state="loading"></div>'
     many = "many" if len(view.projects) > 1 else "one"
-    progress = ""
-    if view.progress:
-        progress = (
-            f'<p class="fb-progress"><span><b>{view.progress.submitted_today}</b> today</span>'
-            f"<span><b>{view.progress.submitted_total}</b> in all</span>"
-            f"<span><b>{view.left}</b> waiting</span></p>"
-        )
+    progress = _progress(view)
     if view.item:
-        kind = "single" if view.item.kind is ItemKind.SINGLE or len(view.item.sides) < 2 else "pair"
         return (
-            f'<div id="fb-stage" data-state="item" data-kind="{kind}" data-projects="{many}" '
+            f'<div id="fb-stage" data-state="item" data-kind="{parts.kind_of(view.item)}" data-projects="{many}" '
             f'data-assignment="{view.item.assignment_id}">{progress}</div>'
         )
     title, text = _WAITING[view.waiting or "being written"]
@@ -306,4 +250,25 @@ def _stage(view: PageView | None) -> str:
         f'<div id="fb-stage" data-state="empty" data-projects="{many}" data-assignment="">{progress}'
         f'<div class="fb-empty" role="status"><span class="fb-pulse"></span><h2>{escape(title)}</h2>'
         f"<p>{escape(text)}</p></div></div>"
+    )
+
+
+def _progress(view: PageView) -> str:
+    if view.progress is None:
+        return ""
+    today, target = view.progress.submitted_today, view.settings.daily_target
+    said = f"<b>{today}</b> today"
+    if target:
+        said = (
+            f"<b>{today}</b> of {target} today "
+            f'<progress value="{min(today, target)}" max="{target}" aria-label="Today’s target"></progress>'
+        )
+    undo = ""
+    if view.submitted:
+        undo = (
+            '<a class="fb-undo" href="/mine?last=1" title="See what you submitted last, and take it back">Undo last</a>'
+        )
+    return (
+        f'<p class="fb-progress"><span>{said}</span><span><b>{view.progress.submitted_total}</b> in all</span>'
+        f"<span><b>{view.left}</b> waiting</span>{undo}</p>"
     )

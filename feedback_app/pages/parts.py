@@ -1,4 +1,4 @@
-"""Small parts of the annotate page that Gradio has no component for: rating grid, verdict, key help, client snippets.
+"""Small parts of the annotate page that Gradio has no component for: the form, key help, client snippets.
 
 Their markup is built with DOM calls from plain data, never by pasting text into HTML or into a template: Gradio
 evaluates templates as JavaScript after filling them in.
@@ -12,39 +12,68 @@ from typing import Any
 
 import gradio as gr
 
+from feedback_app.handlers.annotate import ItemView
 from storage.models import Criterion
 
 
-def rating_grid(letter: str) -> gr.HTML:
-    """One row a criterion, one radio a value; the component's value is what `rating_value` makes."""
+def form() -> gr.HTML:
+    """Verdict or ranking, and in the columns' slots ratings, critiques and rewrites; the value is `form_value`'s.
+
+    One component for all of it: an event carries one value, and what is typed is there from the first keystroke.
+    """
     return gr.HTML(
-        rating_value([], {}),
-        html_template='<div class="fb-ratings"></div>',
-        js_on_load=f"window.feedback.ratings(element, props, trigger, watch, {letter!r})",
-        elem_classes="fb-ratings-box",
+        form_value([], (), "free", None),
+        html_template='<div class="fb-verdict"></div>',
+        js_on_load="window.feedback.form(element, props, watch)",
+        elem_id="fb-verdict-box",
         apply_default_css=False,
     )
 
 
-def rating_value(criteria: Sequence[Criterion], ratings: dict[int, int]) -> dict[str, Any]:
-    """What a rating grid shows: the criteria, and the values chosen so far by criterion id."""
+def form_value(criteria: Sequence[Criterion], tags: Sequence[str], order: str, item: ItemView | None) -> dict[str, Any]:
+    """What the form shows: the project's criteria and tags, and the item's completions with what is said so far."""
     return {
+        "serial": item.assignment_id if item else None,
+        "kind": kind_of(item) if item else None,
+        "order": order,
         "criteria": [
             {"id": one.id, "name": one.name, "description": one.description, "low": one.low, "high": one.high}
             for one in criteria
         ],
-        "values": {str(key): value for key, value in ratings.items()},
+        "tags": list(tags),
+        "outcome": item.outcome.value if item and item.outcome else None,
+        "strength": item.strength if item else None,
+        "ranks": list(item.ranks) if item else [],
+        "sides": [
+            {
+                "text": side.text,
+                "ratings": {str(key): value for key, value in side.ratings.items()},
+                "critiques": [critique.as_json() for critique in side.critiques],
+                "refinement": side.refinement,
+            }
+            for side in (item.sides if item else [])
+        ],
     }
 
 
-def verdict() -> gr.HTML:
-    """A, B, tie or both bad, and how much better; the value is {"outcome", "strength"}."""
-    return gr.HTML(
-        {"outcome": None, "strength": None},
-        html_template='<div class="fb-verdict"></div>',
-        js_on_load="window.feedback.verdict(element, props, trigger, watch)",
-        elem_id="fb-verdict-box",
-        apply_default_css=False,
+def kind_of(item: ItemView) -> str:
+    """How the item is judged: by ratings alone, by a comparison, or by a ranking; the number of completions decides."""
+    return {1: "single", 2: "pair"}.get(len(item.sides), "ranking")
+
+
+def side_head(letter: str) -> str:
+    """The head of a completion's column."""
+    return (
+        f'<div class="fb-side-head"><span class="fb-letter">{letter}</span><span class="fb-rank"></span>'
+        '<button type="button" class="fb-small" data-plain aria-pressed="false" '
+        f'aria-label="Plain text of {letter}" title="Show the text as it was written; mark passages in it with the '
+        'keyboard">Plain text</button>'
+        + (
+            f'<button type="button" class="fb-pick" data-pick="{letter.lower()}">{letter} is better</button>'
+            if letter in "AB"
+            else ""
+        )
+        + "</div>"
     )
 
 
@@ -61,14 +90,29 @@ KEYS = """<dl class="fb-keys">
 <dt><kbd>2</kbd></dt><dd>B is better; again: slightly, clearly, much</dd>
 <dt><kbd>3</kbd></dt><dd>Tie</dd>
 <dt><kbd>4</kbd></dt><dd>Both bad</dd>
+</dl>
+<h3>Three completions or more</h3>
+<dl class="fb-keys">
+<dt><kbd>1</kbd> to <kbd>8</kbd></dt><dd>This one comes next, the best first</dd>
+<dt><kbd>←</kbd> <kbd>→</kbd></dt><dd>Move the one in focus (also <kbd>↑</kbd> <kbd>↓</kbd>)</dd>
+<dt><kbd>=</kbd></dt><dd>Tie with the one before</dd>
+<dt><kbd>Del</kbd></dt><dd>Take it out of the order</dd>
+</dl>
+<h3>Critiques</h3>
+<dl class="fb-keys">
+<dt><kbd>C</kbd></dt><dd>Criticise the selected passage; in “Plain text”, <kbd>Shift</kbd> and arrows select</dd>
+<dt><kbd>Alt</kbd> <kbd>1</kbd> to <kbd>9</kbd></dt><dd>A tag of the critique you are in, or of the completion</dd>
+</dl>
+<h3>Always</h3>
+<dl class="fb-keys">
 <dt><kbd>Ctrl</kbd> <kbd>Enter</kbd></dt><dd>Submit and go on; works in text fields too</dd>
 <dt><kbd>Esc</kbd></dt><dd>Leave a text field, close a panel</dd>
 <dt><kbd>?</kbd></dt><dd>This list</dd>
 </dl>"""
 
-# Client-side steps of events: each gets the inputs and returns what is sent.
+# Client-side steps of events: each gets the inputs and returns what is sent. The form's state is the script's.
 JS_PROJECT_OF_URL = "(project, kept) => [new URLSearchParams(location.search).get('project') ?? project, kept]"
 JS_KEEP_PROJECT = "(project) => { window.feedback.keep('project', project); return [project]; }"
-JS_SECONDS = "(p, a, s, ...form) => [p, a, window.feedback.seconds(), ...form]"
-JS_NOW = "(a, t, ...form) => [a, Date.now(), ...form]"
-JS_KEEP_DRAFT = "(assignment, ...fields) => ({assignment, fields, at: Date.now()})"
+JS_SECONDS = "(p, a, s, form) => [p, a, window.feedback.seconds(), window.feedback.said()]"
+JS_NOW = "(a, t, form) => [a, Date.now(), window.feedback.said()]"
+JS_KEEP_DRAFT = "(assignment) => ({assignment, form: window.feedback.said(), at: Date.now()})"

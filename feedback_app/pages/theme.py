@@ -123,10 +123,13 @@ def make_theme() -> gr.themes.Base:
     )
 
 
+# Scripts of a page beside pages.js and its own, in the order in which they need each other.
+_SCRIPTS = {"annotate": ("words", "spans", "ranking", "form")}
+
+
 def head(page: str) -> str:
     """What goes into the `<head>` of `page`: our icon and scripts, all from this server."""
-    return (
-        '<link rel="icon" href="/static/icon.svg" type="image/svg+xml">'
-        '<script src="/static/pages.js"></script>'
-        f'<script src="/static/{page}.js"></script>'
+    scripts = ("pages", *_SCRIPTS.get(page, ()), page)
+    return '<link rel="icon" href="/static/icon.svg" type="image/svg+xml">' + "".join(
+        f'<script src="/static/{name}.js"></script>' for name in scripts
     )
