@@ -10,6 +10,7 @@ from sqlalchemy import CursorResult, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.enums import AssignmentStatus, ItemStatus
+from storage.erasure import ERASED_SOURCE
 from storage.models import Assignment, Completion, Item, ItemCompletion, Project, Prompt, utc_now
 
 
@@ -62,7 +63,10 @@ def prompts_to_generate(session: Session, project: Project, limit: int) -> list[
     items = select(func.count()).select_from(Item).where(Item.prompt_id == Prompt.id).scalar_subquery()
     # Ids first: the sort then carries no messages.
     wanted = session.scalars(
-        select(Prompt.id).where(Prompt.project_id == project.id, ~taken).order_by(judged, items, Prompt.id).limit(limit)
+        select(Prompt.id)
+        .where(Prompt.project_id == project.id, Prompt.source != ERASED_SOURCE, ~taken)
+        .order_by(judged, items, Prompt.id)
+        .limit(limit)
     ).all()
     rows = {row.id: row for row in session.scalars(select(Prompt).where(Prompt.id.in_(wanted)))}
     return [rows[prompt_id] for prompt_id in wanted]
@@ -73,7 +77,8 @@ def mark_stale(
 ) -> int:
     """Take open items out of the queue that nobody has judged or holds and that only other model versions wrote for.
 
-    Items with a completion of a person or of an import stay. Returns how many were marked.
+    Items with a completion of a person or of an import stay, and so do gold items. Marked items keep their completions
+    and scores. Returns how many were marked.
     """
     kept = exists().where(
         ItemCompletion.item_id == Item.id,
@@ -86,7 +91,14 @@ def mark_stale(
     )
     marked: CursorResult[Any] = session.execute(  # type: ignore[assignment]  # an UPDATE gives a CursorResult
         update(Item)
-        .where(Item.project_id == project.id, Item.status == ItemStatus.OPEN, Item.judged == 0, ~kept, ~held)
+        .where(
+            Item.project_id == project.id,
+            Item.status == ItemStatus.OPEN,
+            Item.judged == 0,
+            Item.gold.is_(None),
+            ~kept,
+            ~held,
+        )
         .values(status=ItemStatus.STALE)
         .execution_options(synchronize_session=False)
     )

@@ -71,6 +71,7 @@ def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
             select(Completion.id, Completion.text, Prompt.id.label("prompt_id"), Prompt.messages, Prompt.split)
             .join(Prompt, Prompt.id == Completion.prompt_id)
             .where(belongs(Prompt.project_id, project), Completion.prompt_id.between(*window))
+            .where(Completion.text != "")  # erased
             .order_by(Completion.prompt_id, Completion.id)
         )
         for row in session.execute(completions):

@@ -191,7 +191,7 @@ def test_a_withdrawn_annotation_stays_readable_and_frees_the_item(
     assert items.lease_next(session, project, ann, rng=factories.random.Random(0)) is None, "not a second time"
     assert factories.make_lease(session, project, factories.make_user(session)).item_id == item.id
     assert [e.action for e in session.scalars(select(AuditEvent))][-1] == "annotation.withdraw"
-    with pytest.raises(Conflict, match="nothing to withdraw"):
+    with pytest.raises(Conflict, match="does not count any more"):
         annotations.withdraw(session, annotation.id, ann)
     with pytest.raises(NotFound):
         annotations.withdraw(session, 999, ann)
