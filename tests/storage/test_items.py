@@ -201,21 +201,6 @@ def test_a_project_serves_its_own_items_only(session: Session, project: Project,
     assert factories.make_lease(session, other, ann).item_id
 
 
-def test_what_became_free_far_below_is_found_when_nothing_newer_is_left(
-    session: Session, ann: User, bob: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(items, "_LOOK_BACK", 2)
-    project = factories.make_project(session)
-    wanted = factories.make_items(session, project, 8)
-    held = factories.make_lease(session, project, bob)
-    assert held.item_id == wanted[0].id
-    seen = [factories.make_annotation(session, project, ann).item_id for _ in range(7)]
-    assert seen == [item.id for item in wanted[1:]]
-    assert items.lease_next(session, project, ann, rng=random.Random(0)) is None
-    items.skip(session, held.assignment_id, bob)
-    assert factories.make_lease(session, project, ann).item_id == held.item_id
-
-
 def test_counts_say_how_full_the_queue_is(session: Session, ann: User, bob: User) -> None:
     project = factories.make_project(session, overlap=2)
     factories.make_items(session, project, 5)

@@ -73,9 +73,11 @@ def test_no_item_is_handed_out_more_often_than_wanted(sessions: sessionmaker[Ses
             .group_by(Annotation.item_id)
         ).all()
     assert {item.status for item in found} == {ItemStatus.DONE}
-    assert {item.judged for item in found} == {overlap}
-    assert {row[1] for row in live} == {overlap}
-    assert len(taken) == count * overlap
+    places = {item.id: item.wanted or overlap for item in found}  # one more where it was repeated
+    assert all(item.judged <= places[item.id] for item in found)
+    assert {row[0]: row[1] for row in live} == {item.id: item.judged for item in found}
+    assert min(item.judged for item in found) == overlap
+    assert len(taken) == sum(item.judged for item in found)
 
 
 def test_leases_alone_fill_an_item_s_places(sessions: sessionmaker[Session]) -> None:
@@ -213,5 +215,6 @@ def test_several_processes_share_one_queue(sessions: sessionmaker[Session], data
     started = [subprocess.Popen([sys.executable, "-c", _WORKER, database_url, str(user.id)]) for user in users]
     assert [process.wait(timeout=120) for process in started] == [0, 0]
     with sessions() as session:
-        assert set(session.scalars(select(Item.judged))) == {1}
-        assert session.scalar(select(func.count()).select_from(Annotation)) == 16
+        judged = list(session.scalars(select(Item.judged)))
+        assert (min(judged), max(judged) <= 2) == (1, True)  # two where an item was repeated for agreement
+        assert session.scalar(select(func.count()).select_from(Annotation)) == sum(judged)

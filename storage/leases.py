@@ -1,0 +1,236 @@
+"""Leases: an item in one person's hands for a while; renewed, given back, or lost to somebody else."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage import audit
+from storage.enums import AnnotationStatus, AssignmentStatus, ItemKind, ItemStatus
+from storage.errors import Conflict, Invalid, NotAllowed, NotFound
+from storage.members import may_enter
+from storage.models import (
+    Annotation,
+    Assignment,
+    Completion,
+    Item,
+    ItemCompletion,
+    JsonObject,
+    Message,
+    Project,
+    Prompt,
+    User,
+    utc_now,
+)
+from storage.prompts import storable
+from storage.selection import Chosen, choose, has_room
+
+
+@dataclass(frozen=True)
+class Lease:
+    """An item in one annotator's hands until `expires_at`; completions stand in the order shown, left to right."""
+
+    assignment_id: int
+    item_id: int
+    prompt_messages: list[Message]
+    completions: list[tuple[int, str]]
+    expires_at: datetime
+    draft: JsonObject | None
+    kind: ItemKind = ItemKind.PAIR
+
+
+def lease_next(
+    session: Session, project: Project, user: User, *, now: datetime | None = None, rng: random.Random
+) -> Lease | None:
+    """The next item for `user`, leased for the project's `lease_seconds`; None when nothing is left to judge.
+
+    A person's own lease comes back first, with its order and draft, also an expired one whose item is still free. An
+    item that the person judged or skipped never comes again, and an item never has more annotations and live leases
+    together than it has places (`storage.selection.places`), however many ask at the same moment.
+    """
+    moment = now or utc_now()
+    own = _own_lease(session, project, user, moment)
+    if own is not None:
+        return _lease(session, own)
+    chosen = choose(session, project, user, moment, rng)
+    if chosen is None:
+        return None
+    return _lease(session, _assign(session, project, user, chosen, moment, rng))
+
+
+def _own_lease(session: Session, project: Project, user: User, now: datetime) -> Assignment | None:
+    # Two tabs of one person take turns, so that both get the same item. Lock order everywhere: an item that is being
+    # submitted, then the user; from here on nothing waits (SKIP LOCKED), so nobody can wait in a circle.
+    session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
+    held = session.scalars(
+        select(Assignment)
+        .where(
+            Assignment.user_id == user.id,
+            Assignment.project_id == project.id,
+            Assignment.status == AssignmentStatus.LEASED,
+        )
+        .order_by(Assignment.expires_at.desc(), Assignment.id)
+        .execution_options(populate_existing=True)
+    ).all()
+    for assignment in held:
+        if _still_theirs(session, assignment, user, now):
+            assignment.expires_at = now + timedelta(seconds=project.lease_seconds)
+            session.flush()
+            return assignment
+    return None
+
+
+def _still_theirs(session: Session, assignment: Assignment, user: User, now: datetime) -> bool:
+    query = select(Item).where(Item.id == assignment.item_id)
+    if assignment.expires_at <= now:
+        query = query.with_for_update(skip_locked=True)
+    item = session.scalar(query.execution_options(populate_existing=True))
+    if item is None:
+        return False
+    # A live lease outlasts that its item became stale; an item that is done may have one place more for a repeat.
+    if assignment.expires_at > now and item.status in (ItemStatus.OPEN, ItemStatus.STALE):
+        return True
+    if item.status in (ItemStatus.OPEN, ItemStatus.DONE) and has_room(session, item, user, now):
+        return True
+    assignment.status, assignment.closed_at = AssignmentStatus.EXPIRED, now
+    session.flush()
+    return False
+
+
+def lock_item(session: Session, item_id: int) -> Item:
+    """The item as it stands now, locked until the transaction ends: whoever decides about its places takes turns."""
+    query = select(Item).where(Item.id == item_id).with_for_update().execution_options(populate_existing=True)
+    return session.scalars(query).one()
+
+
+def _assign(
+    session: Session, project: Project, user: User, chosen: Chosen, now: datetime, rng: random.Random
+) -> Assignment:
+    item = chosen.item
+    assignment = session.scalar(select(Assignment).where(Assignment.item_id == item.id, Assignment.user_id == user.id))
+    if assignment is None:
+        order = list(
+            session.scalars(
+                select(ItemCompletion.completion_id)
+                .where(ItemCompletion.item_id == item.id)
+                .order_by(ItemCompletion.position)
+            )
+        )
+        rng.shuffle(order)
+        assignment = Assignment(project_id=project.id, item_id=item.id, user_id=user.id, shown_order=order)
+        session.add(assignment)
+    # A lease that ran out comes back with the order that the person saw before.
+    assignment.status = AssignmentStatus.LEASED
+    assignment.reason, assignment.propensity = chosen.reason, chosen.propensity
+    assignment.leased_at = now
+    assignment.expires_at = now + timedelta(seconds=project.lease_seconds)
+    assignment.closed_at = None
+    session.flush()
+    return assignment
+
+
+def _lease(session: Session, assignment: Assignment) -> Lease:
+    messages, kind = session.execute(
+        select(Prompt.messages, Item.kind).join(Item, Item.prompt_id == Prompt.id).where(Item.id == assignment.item_id)
+    ).one()
+    members = session.execute(
+        select(Completion.id, Completion.text)
+        .join(ItemCompletion, ItemCompletion.completion_id == Completion.id)
+        .where(ItemCompletion.item_id == assignment.item_id)
+    )
+    texts = dict(members.all())
+    draft = session.scalar(
+        select(Annotation.draft).where(
+            Annotation.item_id == assignment.item_id,
+            Annotation.user_id == assignment.user_id,
+            Annotation.status == AnnotationStatus.DRAFT,
+            Annotation.superseded_at.is_(None),
+            Annotation.withdrawn_at.is_(None),
+        )
+    )
+    return Lease(
+        assignment_id=assignment.id,
+        item_id=assignment.item_id,
+        prompt_messages=messages,
+        completions=[(completion_id, texts[completion_id]) for completion_id in assignment.shown_order],
+        expires_at=assignment.expires_at,
+        draft=draft,
+        kind=kind,
+    )
+
+
+def own_assignment(session: Session, assignment_id: int, user: User) -> Assignment:
+    """The assignment, if it is the user's; raises `NotFound` otherwise, also for those of others."""
+    assignment = session.get(Assignment, assignment_id, populate_existing=True)
+    if assignment is None or assignment.user_id != user.id:
+        raise NotFound("this item was not handed to you; load the next one")
+    if not may_enter(session, user, session.get_one(Project, assignment.project_id)):
+        raise NotAllowed("this project is open to its members only, and you are not one now; ask an operator")
+    return assignment
+
+
+def hold(session: Session, assignment: Assignment, user: User, now: datetime) -> Item:
+    """Make sure that the lease still counts, and lock its item; raises `Conflict` when it is closed or lost.
+
+    A lease that ran out still counts while nobody else has taken the item's place.
+    """
+    item = lock_item(session, assignment.item_id)
+    session.refresh(assignment)
+    if assignment.status is AssignmentStatus.SUBMITTED:
+        raise Conflict("you have submitted this item already; load the next one")
+    if assignment.status is AssignmentStatus.SKIPPED:
+        raise Conflict("you have skipped this item; load the next one")
+    if item.status is ItemStatus.FLAGGED:
+        raise Conflict("this item was flagged and taken out of the queue; load the next one")
+    live = assignment.status is AssignmentStatus.LEASED and assignment.expires_at > now
+    if not live and not has_room(session, item, user, now):
+        raise Conflict("your time for this item ran out and others have judged it; load the next one")
+    return item
+
+
+def get_lease(session: Session, assignment_id: int, user: User, *, now: datetime | None = None) -> Lease:
+    """The user's lease as it stands; raises `Conflict` when it is closed, or ran out and the item was taken."""
+    assignment = own_assignment(session, assignment_id, user)
+    hold(session, assignment, user, now or utc_now())
+    return _lease(session, assignment)
+
+
+def renew(session: Session, assignment_id: int, user: User, *, now: datetime | None = None) -> datetime:
+    """Extend the lease by the project's full time and return its new end; raises `Conflict` as `get_lease` does."""
+    moment = now or utc_now()
+    assignment = own_assignment(session, assignment_id, user)
+    hold(session, assignment, user, moment)
+    seconds = session.scalars(select(Project.lease_seconds).where(Project.id == assignment.project_id)).one()
+    assignment.status, assignment.closed_at = AssignmentStatus.LEASED, None
+    assignment.expires_at = moment + timedelta(seconds=seconds)
+    session.flush()
+    return assignment.expires_at
+
+
+def skip(session: Session, assignment_id: int, user: User, *, now: datetime | None = None) -> None:
+    """Give the item back for others; it never comes again for this person. A second skip changes nothing."""
+    assignment = own_assignment(session, assignment_id, user)
+    lock_item(session, assignment.item_id)
+    session.refresh(assignment)
+    if assignment.status is AssignmentStatus.SUBMITTED:
+        raise Conflict("you have submitted this item already; load the next one")
+    if assignment.status is not AssignmentStatus.SKIPPED:
+        assignment.status, assignment.closed_at = AssignmentStatus.SKIPPED, now or utc_now()
+        session.flush()
+
+
+def flag(session: Session, assignment_id: int, user: User, reason: str, *, now: datetime | None = None) -> None:
+    """Take the item out of the queue because something is wrong with it; says who and why in the audit log."""
+    cleaned = storable(reason).strip()[:2000]
+    if not cleaned:
+        raise Invalid("say in a few words what is wrong with this item")
+    skip(session, assignment_id, user, now=now)
+    assignment = own_assignment(session, assignment_id, user)
+    item = lock_item(session, assignment.item_id)
+    item.status = ItemStatus.FLAGGED
+    project = session.get_one(Project, item.project_id)
+    audit.record(session, user, "item.flag", f"item {item.id}", project, reason=cleaned)

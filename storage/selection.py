@@ -1,0 +1,281 @@
+"""Which item comes next for a person, why, and how probable that was.
+
+Three ways to choose, mixed by the project's `AnnotationSettings`:
+
+- random (`random_share`): a random id between the oldest and the newest open item of the project; the first free item
+  from there on, beyond the end from the beginning again. An item behind a gap is a little more probable; the
+  propensity says by how much, exactly.
+- repeat (`repeat_share`): an item with as many annotations as wanted, by others, uniformly from those of the newest
+  `REPEATS` such items that this person may judge; it gets one place more (`Item.wanted`). Only with an overlap of 1:
+  a higher one has every item judged twice anyway. Where nothing is to be repeated, and with a higher overlap, the
+  share goes to the last way.
+- the rest: of the newest `NEWEST` free items those that reward models have scored, highest disagreement times novelty
+  first (`storage.scores`); without such scores the oldest free item.
+
+The propensity of an open item is therefore random_share * (its gap / the range of ids) + rest (if the third way leads
+to it), that of a repeated item repeat_share / (number of candidates), given what was free in this moment. A person gets
+nothing, not even a repeat, once no open item is left for them. Items of others (`owner_id`) and gold items never come.
+
+Nothing here reads the whole queue: each query follows an index, and steps over items that are open but not for
+this person (theirs already, or full of leases).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, and_, bindparam, exists, false, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from storage.configs import AnnotationSettings, parse
+from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus, SelectionReason
+from storage.models import Annotation, Assignment, Item, Project, User
+from storage.scores import ensemble, priorities
+
+NEWEST = 128
+REPEATS = 256
+_OLDEST = 16  # alternatives where others take the oldest in the same instant
+_TRIES = 30
+_PAUSE_SECONDS = 0.01
+_LAST_ID = 2**31 - 1
+_CLOSED = (AssignmentStatus.SUBMITTED, AssignmentStatus.SKIPPED)
+
+
+class Chosen(NamedTuple):
+    """The next item, locked, with why it came and how probable that was."""
+
+    item: Item
+    reason: SelectionReason
+    propensity: float
+
+
+def choose(session: Session, project: Project, user: User, now: datetime, rng: random.Random) -> Chosen | None:
+    """Lock the next item for `user`; None when nothing is left for them. The caller makes the lease of it.
+
+    Where transactions run side by side (PostgreSQL), an item that another one holds is passed over, never waited for:
+    waiting could end in a circle with a submit in this same transaction.
+    """
+    queue = _Queue(session, project, user, now)
+    for _ in range(_TRIES):
+        wanted, reason = queue.wanted()
+        if not wanted:
+            return None
+        chosen = _draw(queue, wanted, reason, rng)
+        if chosen is not None:
+            return chosen
+        time.sleep(_PAUSE_SECONDS)  # others hold what is free this instant; they are done within milliseconds
+    return None
+
+
+def _draw(queue: _Queue, wanted: list[int], reason: SelectionReason, rng: random.Random) -> Chosen | None:
+    settings = parse(AnnotationSettings, queue.project.annotation_settings or {})
+    bounds = queue.bounds(repeats=settings.repeat_share > 0)
+    repeat_share = settings.repeat_share if bounds.repeats else 0.0
+    rest_share = 1 - settings.random_share - repeat_share
+    place = rng.random()
+    if settings.random_share <= place < settings.random_share + repeat_share:
+        candidates = queue.repeats()
+        rng.shuffle(candidates)
+        for item_id in candidates:
+            item = queue.lock(item_id, repeat=True)
+            if item is not None:
+                return Chosen(item, SelectionReason.REPEAT, repeat_share / len(candidates))
+    if place < settings.random_share:
+        ids, reason = queue.first_from(rng.randint(bounds.low, bounds.high), bounds), SelectionReason.RANDOM
+    else:
+        ids = wanted
+    for item_id in ids:
+        item = queue.lock(item_id)
+        if item is None:
+            continue
+        top = wanted[0] if reason is SelectionReason.RANDOM else item_id
+        by_chance = settings.random_share * queue.chance(item_id, bounds) if settings.random_share else 0.0
+        return Chosen(item, reason, by_chance + (rest_share if item_id == top else 0.0))
+    return None
+
+
+class _Bounds(NamedTuple):
+    low: int  # ids of the project's open items
+    high: int
+    repeats: bool  # there is something to repeat
+
+
+@dataclass(frozen=True)
+class _Queue:
+    """The queue as one person sees it at one moment."""
+
+    session: Session
+    project: Project
+    user: User
+    now: datetime
+
+    def _values(self, **values: int) -> dict[str, Any]:
+        return {
+            "project": self.project.id,
+            "user": self.user.id,
+            "now": self.now,
+            "overlap": self.project.overlap,
+            **values,
+        }
+
+    def _upwards(self, start: int, limit: int) -> dict[int, int]:
+        """Free items from `start` on, oldest first: their prompts by id."""
+        return dict(self.session.execute(_UPWARDS, self._values(start=start, limit=limit)).all())
+
+    def _downwards(self, start: int, limit: int) -> dict[int, int]:
+        return dict(self.session.execute(_DOWNWARDS, self._values(start=start, limit=limit)).all())
+
+    def wanted(self) -> tuple[list[int], SelectionReason]:
+        """Items by how much they are wanted, and what decided that."""
+        versions = [version.id for version in ensemble(self.session, self.project)]
+        if versions:
+            ranked = priorities(self.session, self._downwards(_LAST_ID, NEWEST), versions)
+            if ranked:
+                return sorted(ranked, key=lambda item_id: (-ranked[item_id], item_id)), SelectionReason.UNCERTAIN
+        return list(self._upwards(0, _OLDEST)), SelectionReason.OLDEST
+
+    def bounds(self, repeats: bool) -> _Bounds:
+        """Where the open items begin and end, and whether there is something to repeat."""
+        statement = _BOUNDS if repeats and self.project.overlap == 1 else _BOUNDS_ALONE
+        row = self.session.execute(statement, self._values()).one()
+        return _Bounds(row.low or 0, row.high or 0, bool(row.repeats))
+
+    def repeats(self) -> list[int]:
+        """Judged items that this person may judge as well."""
+        return list(self.session.scalars(select(_REPEATS.c.id).order_by(_REPEATS.c.id), self._values()))
+
+    def first_from(self, start: int, bounds: _Bounds) -> list[int]:
+        """The first free item from `start` on, in a circle: one or none."""
+        return list(self._upwards(start, 1) or self._upwards(bounds.low, 1))
+
+    def chance(self, item_id: int, bounds: _Bounds) -> float:
+        """The probability that `first_from` leads from a random start to this item."""
+        before = next(iter(self._downwards(item_id - 1, 1)), None)
+        if before is not None:
+            gap = item_id - before
+        else:
+            last = next(iter(self._downwards(bounds.high, 1)), item_id)
+            gap = item_id - bounds.low + 1 + bounds.high - last
+        return min(1.0, gap / (bounds.high - bounds.low + 1))
+
+    def lock(self, item_id: int, *, repeat: bool = False) -> Item | None:
+        """Lock the item, unless another transaction holds it or has filled it since; a repeat gets its place."""
+        query = select(Item).where(Item.id == item_id).with_for_update(skip_locked=True)
+        item = self.session.scalar(query.execution_options(populate_existing=True))
+        if item is None:
+            return None
+        places = self.project.overlap + 1 if repeat else _places(item, self.project.overlap)
+        # PostgreSQL found the item by what was committed when that statement began; whoever held the lock until now may
+        # have leased it since. A new statement sees it. SQLite's writers take turns.
+        if self.session.get_bind().dialect.name != "sqlite":
+            fitting = ItemStatus.DONE if repeat else ItemStatus.OPEN
+            others = live_leases(self.session, item, self.user, self.now)
+            if item.status is not fitting or item.judged + others >= places:
+                return None
+        if repeat:
+            item.wanted = places
+            self.session.flush()
+        return item
+
+
+def _places(item: Item, overlap: int) -> int:
+    return overlap if item.wanted is None else item.wanted
+
+
+def has_room(session: Session, item: Item, user: User, now: datetime) -> bool:
+    """Whether one more annotator fits on the item beside its annotations and the live leases of others."""
+    return item.judged + live_leases(session, item, user, now) < places(session, item)
+
+
+def places(session: Session, item: Item) -> int:
+    """How many annotators an item is for: its own number, or else the project's overlap."""
+    overlap = session.scalars(select(Project.overlap).where(Project.id == item.project_id)).one()
+    return _places(item, overlap)
+
+
+def live_leases(session: Session, item: Item, user: User, now: datetime) -> int:
+    """How many others hold the item."""
+    return session.scalars(
+        select(func.count())
+        .select_from(Assignment)
+        .where(
+            Assignment.item_id == item.id,
+            Assignment.user_id != user.id,
+            Assignment.status == AssignmentStatus.LEASED,
+            Assignment.expires_at > now,
+        )
+    ).one()
+
+
+# --- the statements, built once: building them anew costs more than they take ---
+
+
+def _for_user(item_id: InstrumentedAttribute[int] | ColumnElement[int]) -> ColumnElement[bool]:
+    """The person has not judged the item in any way, nor skipped it."""
+    closed = exists().where(
+        Assignment.item_id == item_id, Assignment.user_id == bindparam("user"), Assignment.status.in_(_CLOSED)
+    )
+    judged = exists().where(
+        Annotation.item_id == item_id,
+        Annotation.user_id == bindparam("user"),
+        Annotation.superseded_at.is_(None),
+        Annotation.withdrawn_at.is_(None),
+        Annotation.status == AnnotationStatus.SUBMITTED,
+    )
+    return and_(~closed, ~judged)
+
+
+def _leases(item_id: InstrumentedAttribute[int] | ColumnElement[int]) -> ColumnElement[int]:
+    return (
+        select(func.count())
+        .select_from(Assignment)
+        .where(
+            Assignment.item_id == item_id,
+            Assignment.user_id != bindparam("user"),
+            Assignment.status == AssignmentStatus.LEASED,
+            Assignment.expires_at > bindparam("now"),
+        )
+        .scalar_subquery()
+    )
+
+
+_OPEN = and_(Item.project_id == bindparam("project"), Item.status == ItemStatus.OPEN)
+_FREE = select(Item.id, Item.prompt_id).where(
+    _OPEN,
+    Item.gold.is_(None),
+    or_(Item.owner_id.is_(None), Item.owner_id == bindparam("user")),
+    _for_user(Item.id),
+    Item.judged + _leases(Item.id) < func.coalesce(Item.wanted, bindparam("overlap")),
+)
+_UPWARDS = _FREE.where(Item.id >= bindparam("start")).order_by(Item.id).limit(bindparam("limit"))
+_DOWNWARDS = _FREE.where(Item.id <= bindparam("start")).order_by(Item.id.desc()).limit(bindparam("limit"))
+
+_JUDGED = (
+    select(Item.id, Item.judged)
+    .where(
+        Item.project_id == bindparam("project"),
+        Item.status == ItemStatus.DONE,
+        Item.gold.is_(None),
+        Item.owner_id.is_(None),
+    )
+    .order_by(Item.id.desc())
+    .limit(REPEATS)
+    .subquery()
+)
+_REPEATS = (
+    select(_JUDGED.c.id)
+    .where(
+        _JUDGED.c.judged > 0,
+        _for_user(_JUDGED.c.id),
+        _JUDGED.c.judged + _leases(_JUDGED.c.id) < bindparam("overlap") + 1,
+    )
+    .subquery()
+)
+_LOW = select(func.min(Item.id)).where(_OPEN).scalar_subquery().label("low")
+_HIGH = select(func.max(Item.id)).where(_OPEN).scalar_subquery().label("high")
+_BOUNDS = select(_LOW, _HIGH, exists(select(_REPEATS.c.id)).label("repeats"))
+_BOUNDS_ALONE = select(_LOW, _HIGH, false().label("repeats"))
