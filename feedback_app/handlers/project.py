@@ -12,7 +12,7 @@ from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import text, to_enum, whole
 from storage import audit, members, projects, schedule
-from storage.configs import PolicyMode, SamplingSettings, TrainingPolicy, parse
+from storage.configs import AnnotationSettings, PolicyMode, SamplingSettings, TrainingPolicy, parse
 from storage.enums import Role
 from storage.errors import FeedbackError, Invalid
 from storage.models import Criterion, Project, utc_now
@@ -38,6 +38,8 @@ class ProjectView:
     queue_target: int = 20
     sampling: SamplingSettings = SamplingSettings()  # noqa: RUF009  frozen
     policy: TrainingPolicy = TrainingPolicy()  # noqa: RUF009  frozen
+    tags: tuple[str, ...] = ()
+    annotating: AnnotationSettings = AnnotationSettings()  # noqa: RUF009  frozen
     due: Due | None = None
 
 
@@ -61,6 +63,11 @@ def save(ctx: Context, name: str | None, project: str | None, values: Mapping[st
             "guidelines": text(values.get("guidelines"), "guidelines"),
             "criteria": criteria_from(criteria),
             "base_model": text(values.get("base_model"), "base model", 500),
+            "tags": tags_from(values.get("tags")),
+            "annotation_settings": {
+                "order": "judge_first" if values.get("judge_first") is True else "free",
+                "daily_target": whole(values.get("daily_target"), "daily target"),
+            },
             "overlap": whole(values.get("overlap"), "annotators per item"),
             "queue_target": whole(values.get("queue_target"), "items kept ready"),
             "sampling": {key: values.get(key) for key in ("temperature", "top_p", "max_new_tokens")},
@@ -100,6 +107,11 @@ def criteria_from(rows: Any) -> list[CriterionSpec]:
     return specs
 
 
+def tags_from(value: Any) -> list[str]:
+    """Quick tags from a text, one a line."""
+    return [line.strip() for line in text(value, "quick tags").splitlines() if line.strip()]
+
+
 def _view(ctx: Context, session: Session, project: Project, base: ProjectView) -> ProjectView:
     return ProjectView(
         project=project.name,
@@ -112,6 +124,8 @@ def _view(ctx: Context, session: Session, project: Project, base: ProjectView) -
         default_base_model=ctx.settings.base_model,
         overlap=project.overlap,
         queue_target=project.queue_target,
+        tags=tuple(project.tags),
+        annotating=parse(AnnotationSettings, project.annotation_settings),
         sampling=parse(SamplingSettings, project.sampling),
         policy=parse(TrainingPolicy, project.training_policy),
         due=_due(session, project),

@@ -216,10 +216,11 @@ def _item_values(view: PageView) -> list[Any]:
     texts: list[Any] = [side.text for side in item.sides]
     # Columns that the item does not use are hidden, whatever they hold.
     texts += [gr.skip()] * (MAX_SIDES - len(texts))
-    return [_stage(view), timer, str(item.assignment_id), [_shown(one) for one in item.prompt], *texts, form]
+    return [_stage(view), timer, str(item.assignment_id), [shown_message(one) for one in item.prompt], *texts, form]
 
 
-def _shown(message: Message) -> Message:
+def shown_message(message: Message) -> Message:
+    """A prompt's message as the Chatbot takes it."""
     # Gradio draws user and assistant; a system message stands on the assistant's side and says what it is.
     role, content = message["role"], message["content"]
     if role == "system":
@@ -239,15 +240,17 @@ def _stage(view: PageView | None) -> str:
     if view is None:
         return '<div id="fb-stage" data-state="loading"></div>'
     many = "many" if len(view.projects) > 1 else "one"
+    guided = "yes" if view.guidelines.strip() else "no"
     progress = _progress(view)
     if view.item:
         return (
             f'<div id="fb-stage" data-state="item" data-kind="{parts.kind_of(view.item)}" data-projects="{many}" '
-            f'data-assignment="{view.item.assignment_id}">{progress}</div>'
+            f'data-guidelines="{guided}" data-assignment="{view.item.assignment_id}">{progress}</div>'
         )
     title, text = _WAITING[view.waiting or "being written"]
     return (
-        f'<div id="fb-stage" data-state="empty" data-projects="{many}" data-assignment="">{progress}'
+        f'<div id="fb-stage" data-state="empty" data-projects="{many}" data-guidelines="no" data-assignment="">'
+        f"{progress}"
         f'<div class="fb-empty" role="status"><span class="fb-pulse"></span><h2>{escape(title)}</h2>'
         f"<p>{escape(text)}</p></div></div>"
     )
@@ -266,7 +269,7 @@ def _progress(view: PageView) -> str:
     undo = ""
     if view.submitted:
         undo = (
-            '<a class="fb-undo" href="/mine?last=1" title="See what you submitted last, and take it back">Undo last</a>'
+            '<a class="fb-undo" href="/mine/?last=1" title="See what you submitted last, and take it back">Undo last</a>'
         )
     return (
         f'<p class="fb-progress"><span>{said}</span><span><b>{view.progress.submitted_total}</b> in all</span>'

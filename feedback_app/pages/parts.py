@@ -15,6 +15,14 @@ import gradio as gr
 from feedback_app.handlers.annotate import ItemView
 from storage.models import Criterion
 
+# Gradio adds the page's scripts while it starts: they arrive in any order, and perhaps after the component.
+_JS_FORM = """const parts = ['keep', 'difference', 'drawMarks', 'ranking', 'form', 'touched'];
+const start = () => {
+  if (parts.every((part) => window.feedback?.[part])) window.feedback.form(element, props, watch);
+  else setTimeout(start, 10);
+};
+start();"""
+
 
 def form() -> gr.HTML:
     """Verdict or ranking, and in the columns' slots ratings, critiques and rewrites; the value is `form_value`'s.
@@ -24,7 +32,7 @@ def form() -> gr.HTML:
     return gr.HTML(
         form_value([], (), "free", None),
         html_template='<div class="fb-verdict"></div>',
-        js_on_load="window.feedback.form(element, props, watch)",
+        js_on_load=_JS_FORM,
         elem_id="fb-verdict-box",
         apply_default_css=False,
     )

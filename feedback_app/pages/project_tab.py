@@ -25,6 +25,9 @@ _FIELDS = (
     "base_model",
     "overlap",
     "queue_target",
+    "tags",
+    "daily_target",
+    "judge_first",
     "temperature",
     "top_p",
     "max_new_tokens",
@@ -75,9 +78,18 @@ class ProjectTab:
             elem_id="op-criteria",
             buttons=[],
         )
+        fields["tags"] = gr.Textbox(
+            label="Quick tags of critiques", info="One a line.", lines=3, max_lines=12, elem_id="op-tags"
+        )
         with gr.Row():
             fields["overlap"] = gr.Number(1, label="Annotators per item", precision=0, minimum=1, min_width=120)
             fields["queue_target"] = gr.Number(20, label="Items kept ready", precision=0, minimum=0, min_width=120)
+            fields["daily_target"] = gr.Number(
+                0, label="Daily target", info="A person; 0: none.", precision=0, minimum=0, min_width=120
+            )
+        fields["judge_first"] = gr.Checkbox(
+            label="Judge first: critiques open after the verdict", elem_id="op-judge-first"
+        )
 
     def _training(self) -> None:
         fields = self.fields
@@ -138,6 +150,9 @@ def values(view: ProjectView) -> list[Any]:
         placeholder,
         view.overlap,
         view.queue_target,
+        "\n".join(view.tags),
+        view.annotating.daily_target,
+        view.annotating.order == "judge_first",
         sampling.temperature,
         sampling.top_p,
         sampling.max_new_tokens,

@@ -32,24 +32,36 @@
   let looked = 0; // the completion that was looked at last: tags without a field go there
   feedback.seconds = () => Math.round((performance.now() - shownAt) / 100) / 10;
   const arrived = () => {
+    lay();
     const assignment = document.getElementById("fb-stage")?.dataset.assignment ?? null;
     if (assignment === shown) return;
     shown = assignment;
     shownAt = performance.now();
     looked = 0;
     forget();
-    feedback.closePanels();
+    feedback.closePanels?.();
     window.scrollTo(0, 0);
     performance.mark("fb-item");
   };
   new MutationObserver(arrived).observe(document.documentElement, {
     subtree: true,
     attributes: true,
-    attributeFilter: ["data-assignment"],
+    attributeFilter: ["data-assignment", "data-guidelines"],
   });
-  // Marks are drawn anew when a completion's text has been rendered.
+  queueMicrotask(arrived); // this script may come after the first item
+  // Of a long conversation the last turn is what was answered: show it, until somebody scrolls.
+  const lastTurn = () => {
+    const box = document.getElementById("fb-prompt");
+    const rows = box?.querySelectorAll(".message-row") ?? [];
+    if (rows.length < 3 || performance.now() - shownAt > 2000) return;
+    const last = rows[rows.length - 1];
+    box.scrollTop += last.getBoundingClientRect().top - box.getBoundingClientRect().top;
+  };
+  // When texts have been rendered: marks are drawn anew, the conversation is scrolled.
   new MutationObserver((changes) => {
-    if (changes.some(({ target }) => target instanceof Element && target.closest(".fb-text"))) feedback.marks();
+    const within = (where) => changes.some(({ target }) => target instanceof Element && target.closest(where));
+    if (within(".fb-text")) feedback.marks();
+    if (within("#fb-prompt")) requestAnimationFrame(lastTurn);
   }).observe(document.documentElement, { subtree: true, childList: true });
   for (const kind of ["focusin", "pointerdown"]) {
     document.addEventListener(kind, (event) => {
@@ -58,21 +70,26 @@
     });
   }
 
-  // --- guidelines beside the work, where there is room ---
+  // --- guidelines beside the work, where there is room and there are some ---
   const ROOM = window.matchMedia("(min-width: 1400px)");
-  const BESIDE = "feedback-guidelines";
-  const beside = (on) => document.documentElement.classList.toggle("fb-beside", on);
-  beside(localStorage.getItem(BESIDE) !== "closed");
+  const KEPT = "feedback-guidelines";
+  const roomy = () => ROOM.matches && document.getElementById("fb-stage")?.dataset.guidelines === "yes";
+  const lay = () => {
+    const on = roomy() && localStorage.getItem(KEPT) !== "closed";
+    document.documentElement.classList.toggle("fb-beside", on);
+    return on;
+  };
+  ROOM.addEventListener("change", lay);
   document.addEventListener(
     "click",
     (event) => {
-      if (!ROOM.matches || !(event.target instanceof Element)) return;
+      if (!roomy() || !(event.target instanceof Element)) return;
       const opens = event.target.closest('[data-panel="fb-guidelines"]');
-      const closes = event.target.closest("#fb-guidelines [data-close]");
-      if (!opens && !closes) return;
+      if (!opens && !event.target.closest("#fb-guidelines [data-close]")) return;
       event.stopPropagation(); // it is no overlay here
-      const on = beside(opens ? !document.documentElement.classList.contains("fb-beside") : false);
-      localStorage.setItem(BESIDE, on ? "open" : "closed");
+      const beside = document.documentElement.classList.contains("fb-beside");
+      localStorage.setItem(KEPT, opens && !beside ? "open" : "closed");
+      lay();
     },
     true,
   );

@@ -226,7 +226,16 @@
     element.classList.toggle("fb-as-plain", on);
     element.querySelector("[data-plain]")?.setAttribute("aria-pressed", String(on));
     if (!on) return slot.replaceChildren();
-    const area = make("textarea", { readOnly: true, value: it.sides[number].text });
+    const source = it.sides[number].text;
+    const area = make("textarea", { value: source, spellcheck: false });
+    // Not `readOnly`: that hides the caret, and with it the way to select by keys.
+    area.setAttribute("aria-readonly", "true");
+    area.addEventListener("beforeinput", (event) => event.preventDefault());
+    area.addEventListener("input", (event) => {
+      event.stopPropagation(); // a composition cannot be prevented, and is no change of the form
+      area.value = source;
+    });
+    for (const kind of ["keyup", "select", "pointerup"]) area.addEventListener(kind, feedback.followSelection);
     area.setAttribute("aria-label", `Plain text of ${LETTERS[number]}: select a passage, then press C`);
     area.addEventListener("keydown", (event) => {
       if (event.key.toLowerCase() !== "c" || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -363,7 +372,7 @@
       });
       const ranks = it.sides.map((_, number) => it.ranks[number] ?? null);
       it.ranks = it.kind === "ranking" ? ranks : [];
-      root.dataset.kind = it.kind;
+      root.dataset.kind = document.getElementById("fb-sides").dataset.kind = it.kind;
       if (it.kind === "ranking") feedback.press = order(root).press;
       else if (it.kind === "pair") feedback.press = verdict(root).press;
       else {

@@ -3,6 +3,16 @@
   "use strict";
   const feedback = (window.feedback = window.feedback || {});
 
+  // Gradio turns dark once it has loaded; waiting for that shows a light page first, and colours on their way.
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const asked = new URLSearchParams(location.search).get("__theme");
+  const paint = () => {
+    const on = asked === "dark" || (asked !== "light" && dark.matches);
+    document.documentElement.classList.toggle("dark", on);
+  };
+  paint();
+  dark.addEventListener("change", paint);
+
   const toLogin = () => {
     const here = location.pathname + location.search;
     location.assign("/login?next=" + encodeURIComponent(here));

@@ -83,6 +83,7 @@
     cancelAnimationFrame(soon);
     soon = requestAnimationFrame(follow);
   };
+  feedback.followSelection = later;
   document.addEventListener("selectionchange", later);
   document.addEventListener("scroll", later, { passive: true, capture: true });
 

@@ -109,7 +109,24 @@
     const raw = solid(tokens(source));
     const to = matched(view, raw);
     const inside = view.map((token, i) => (token.end > start && token.start < end ? to[i] : -1)).filter((i) => i >= 0);
-    return inside.length ? [raw[inside[0]].start, raw[inside[inside.length - 1]].end] : null;
+    return inside.length ? whole(source, raw[inside[0]].start, raw[inside[inside.length - 1]].end) : null;
+  };
+
+  // "parcel** left" is no passage that anybody reads: signs of emphasis beside it are taken in where that pairs them.
+  const whole = (source, start, end) => {
+    const unpaired = (low, high) => {
+      const open = [];
+      for (const [run] of source.slice(low, high).matchAll(/([*_`~])\1*/g)) {
+        if (open.includes(run)) open.splice(open.indexOf(run));
+        else open.push(run);
+      }
+      return open.length;
+    };
+    const before = start - source.slice(0, start).match(/[*_`~]*$/)[0].length;
+    const after = end + source.slice(end).match(/^[*_`~]*/)[0].length;
+    const ways = [[start, end], [before, end], [start, after], [before, after]];
+    const fewest = Math.min(...ways.map((way) => unpaired(...way)));
+    return ways.find((way) => unpaired(...way) === fewest);
   };
 
   /** The other way round: where [start, end) of the source stands in the rendered text; null where it shows nowhere. */

@@ -28,6 +28,7 @@ from storage.models import (
     Preference,
     Project,
     Prompt,
+    Ranking,
     Rating,
     Refinement,
     User,
@@ -102,10 +103,14 @@ class Desk:
         ratings: Sequence[tuple[Completion, str, int]] = (),
         refinement: tuple[Completion, str] | None = None,
         critique: tuple[Completion, str, int, int] | tuple[Completion, str] | None = None,
+        ranks: Sequence[int] = (),
         status: AnnotationStatus = AnnotationStatus.SUBMITTED,
         **fields: Any,
     ) -> Annotation:
-        """One annotation on the item of `completions`; a comparison is of the first two, in the order given."""
+        """One annotation on the item of `completions`; a comparison is of the first two, in the order given.
+
+        `ranks` are of the completions in the order given.
+        """
         prompt = self.session.get_one(Prompt, completions[0].prompt_id)
         annotation = self._add(
             Annotation(
@@ -122,6 +127,8 @@ class Desk:
             self._add(
                 Preference(annotation_id=one, first_id=first, second_id=second, outcome=outcome, strength=strength)
             )
+        for completion, rank in zip(completions, ranks, strict=False):
+            self._add(Ranking(annotation_id=one, completion_id=completion.id, rank=rank))
         for completion, name, value in ratings:
             criterion = self.criteria[name].id
             self._add(Rating(annotation_id=one, completion_id=completion.id, criterion_id=criterion, value=value))
@@ -138,6 +145,7 @@ class Desk:
                     span_start=start,
                     span_end=end,
                     tags=["tone"],
+                    fix="Kindly.",
                 )
             )
         return annotation

@@ -116,8 +116,19 @@ def test_ratings_and_critiques_are_those_that_count(desk, outbox):
     ]
     (critique,) = rows_of(desk, "critiques", outbox)
     assert (critique["critique"], critique["span_text"], critique["tags"]) == ("rude", "p2", ["tone"])
+    assert critique["fix"] == "Kindly."
     assert critique["prompt"] == user("p2")
     assert critique["submitted_at"].endswith("+00:00")
+
+
+def test_annotations_hold_rankings_and_fixes(desk, outbox):
+    prompt = desk.prompt("p")
+    a, b, c = (desk.completion(prompt, text) for text in "abc")
+    desk.judge("ann", (a, b, c), ranks=(2, 1, 2), critique=(a, "rude"))
+    (row,) = rows_of(desk, "annotations", outbox)
+    ranked = [(one["completion_id"], one["rank"]) for one in row["rankings"]]
+    assert ranked == [(b.id, 1), (a.id, 2), (c.id, 2)]
+    assert [one["fix"] for one in row["critiques"]] == ["Kindly."]
 
 
 def test_annotations_hold_everything_that_was_submitted_also_what_was_withdrawn(desk, outbox):

@@ -273,3 +273,50 @@ def test_every_pair_of_two_texts_appears_once_with_a_positive_bounded_weight(jud
     pairs = content_of(judgements, swap=False)
     assert len({(prompt, frozenset((chosen, rejected))) for prompt, chosen, rejected, *_ in pairs}) == len(pairs)
     assert all(0 < weight <= 1.5 for *_, weight, _ in pairs)
+
+
+@pytest.fixture
+def four(desk):
+    prompt = desk.prompt("rank these")
+    return [desk.completion(prompt, text) for text in ("one", "two", "three", "four")]
+
+
+def test_a_ranking_is_every_pair_it_implies_and_weighs_each_completion_as_one_comparison_would(desk, four):
+    mark = desk.judge("ann", four, ranks=(2, 1, 3, 4))
+    found = pairs_of(desk)
+    assert {(pair.chosen, pair.rejected) for pair in found.pairs} == {
+        ("two", "one"), ("two", "three"), ("two", "four"), ("one", "three"), ("one", "four"), ("three", "four"),
+    }  # fmt: skip
+    assert {(pair.weight, pair.source, pair.annotation_ids) for pair in found.pairs} == {
+        (round(1 / 3, 6), PairSource.COMPARISON, (mark.id,))
+    }
+    for text in ("one", "two", "three", "four"):
+        weight = sum(pair.weight for pair in found.pairs if text in (pair.chosen, pair.rejected))
+        assert weight == pytest.approx(1, abs=1e-5)
+
+
+def test_equal_ranks_are_ties(desk, four):
+    desk.judge("ann", four[:3], ranks=(1, 2, 2))
+    found = pairs_of(desk)
+    assert {(pair.chosen, pair.rejected, pair.weight) for pair in found.pairs} == {
+        ("one", "two", 0.5), ("one", "three", 0.5),
+    }  # fmt: skip
+    assert found.left_out == {"tie": 1}
+
+
+def test_rankings_of_several_people_are_averaged_with_comparisons(desk, four):
+    desk.judge("ann", four, ranks=(1, 2, 3, 4))
+    desk.judge("bob", four[:2], Outcome.SECOND, 2)
+    weights = {frozenset((pair.chosen, pair.rejected)): (pair.chosen, pair.weight) for pair in pairs_of(desk).pairs}
+    assert weights[frozenset(("one", "two"))] == ("two", pytest.approx((1 - 1 / 3) / 2, abs=1e-5))
+    assert weights[frozenset(("three", "four"))] == ("three", pytest.approx(1 / 3, abs=1e-5))
+
+
+def test_a_ranking_overrules_the_same_persons_ratings_and_rewrites(desk, four):
+    ratings = [(four[0], "quality", 1), (four[1], "quality", 5)]
+    desk.judge("ann", four[:3], ranks=(1, 2, 3), ratings=ratings)
+    assert {(pair.chosen, pair.rejected) for pair in pairs_of(desk).pairs} == {
+        ("one", "two"), ("one", "three"), ("two", "three"),
+    }  # fmt: skip
+    only_ratings = pairs_of(desk, use_comparisons=False)
+    assert [(pair.chosen, pair.rejected) for pair in only_ratings.pairs] == [("two", "one")]

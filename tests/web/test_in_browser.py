@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from sqlalchemy import select
@@ -14,58 +13,29 @@ from storage.models import Annotation, Completion, Preference
 from storage.queue import queue_counts
 from tests import factories
 from tests.web.conftest import PASSWORD
+from tests.web.looking import ITEM, annotation_of, next_item, url_of, wait_for
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
-ITEM = '#fb-stage[data-state="item"]'
 HOSTILE = """<script>window.hacked = 1</script><img src="/static/none" onerror="window.hacked = 2">
 <svg onload="window.hacked = 3"></svg><iframe srcdoc="<script>parent.hacked = 4</script>"></iframe>
 [click](javascript:window.hacked=5) ![far](https://far.example/pixel.png) ${window.hacked = 6} {{constructor}}
 <style>body { display: none }</style><a href="https://far.example" ping="https://far.example">x</a> END"""
 
 
-def _annotation(house, name, status=AnnotationStatus.SUBMITTED):
-    with house.sessions() as session:
-        user = factories.accounts.get_user(session, name)
-        query = select(Annotation).where(Annotation.user_id == user.id, Annotation.status == status)
-        row = session.scalars(query.order_by(Annotation.id.desc())).first()
-        if row is not None:
-            _ = (row.ratings, row.preferences, row.critiques, row.refinements)
-        return row
-
-
-def _wait(condition, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def _url(project, page="annotate"):
-    return f"/{page}/?project={project.replace(' ', '%20')}"
-
-
-def _next(page):
-    """Wait until another item than the present one is shown."""
-    shown = page.get_attribute("#fb-stage", "data-assignment")
-    return lambda: page.wait_for_function(
-        "was => document.getElementById('fb-stage').dataset.assignment !== was", arg=shown
-    )
-
-
 def test_an_item_is_judged_with_the_keyboard_and_the_next_is_there(house, visit):
     name, project = house.person(), house.project(items=3)
-    with visit(name, _url(project)) as page:
+    with visit(name, url_of(project)) as page:
         page.wait_for_selector(ITEM)
         for key in "1", "2", "2", "2":
             page.keyboard.press(key)
         page.click("#fb-side-a .fb-scale label:nth-child(4)")
         page.fill("#fb-side-b .fb-critique textarea", "No date")
-        arrived = _next(page)
+        arrived = next_item(page)
         page.focus("#fb-side-b .fb-critique textarea")
         page.keyboard.type(" is given.")
         page.keyboard.press("Control+Enter")
         arrived()
-        row = _annotation(house, name)
+        row = annotation_of(house, name)
         assert (row.preferences[0].outcome, row.preferences[0].strength) == (Outcome.SECOND, 2)
         assert [one.value for one in row.ratings] == [4]
         assert [one.text for one in row.critiques] == ["No date is given."]
@@ -81,19 +51,19 @@ def test_an_item_is_judged_with_the_keyboard_and_the_next_is_there(house, visit)
 
 def test_a_submit_without_a_verdict_says_what_is_missing(house, visit):
     name, project = house.person(), house.project(items=1)
-    with visit(name, _url(project)) as page:
+    with visit(name, url_of(project)) as page:
         page.wait_for_selector(ITEM)
         page.click("#fb-submit")
         page.wait_for_selector("text=Choose A, B, tie or both bad first")
-    assert _annotation(house, name) is None
+    assert annotation_of(house, name) is None
 
 
 def test_two_quick_clicks_store_one_annotation(house, visit):
     name, project = house.person(), house.project(items=2)
-    with visit(name, _url(project)) as page:
+    with visit(name, url_of(project)) as page:
         page.wait_for_selector(ITEM)
         page.keyboard.press("3")
-        arrived = _next(page)
+        arrived = next_item(page)
         page.evaluate("() => { const b = document.getElementById('fb-submit'); b.click(); b.click(); }")
         arrived()
         page.wait_for_timeout(300)
@@ -105,7 +75,7 @@ def test_two_quick_clicks_store_one_annotation(house, visit):
 
 def test_a_draft_survives_a_reload(house, visit):
     name, project = house.person(), house.project(items=2)
-    with visit(name, _url(project)) as page:
+    with visit(name, url_of(project)) as page:
         page.wait_for_selector(ITEM)
         assignment = page.get_attribute("#fb-stage", "data-assignment")
         page.keyboard.press("4")
@@ -113,8 +83,8 @@ def test_a_draft_survives_a_reload(house, visit):
         page.fill("#fb-side-a .fb-critique textarea", "half a thought")
         page.click("text=Rewrite B")
         page.fill("#fb-side-b .fb-rewrite textarea", "B as it should be")
-        _wait(
-            lambda: "B as it should be" in str(getattr(_annotation(house, name, AnnotationStatus.DRAFT), "draft", ""))
+        wait_for(
+            lambda: "B as it should be" in str(getattr(annotation_of(house, name, AnnotationStatus.DRAFT), "draft", ""))
         )
         page.reload()
         page.wait_for_selector(ITEM)
@@ -124,22 +94,22 @@ def test_a_draft_survives_a_reload(house, visit):
         assert page.input_value("#fb-side-b .fb-rewrite textarea") == "B as it should be"
         assert page.locator("#fb-pick-both_bad[aria-pressed=true]").count() == 1
         assert page.locator(".fb-scale input:checked").input_value() == "5"
-        arrived = _next(page)
+        arrived = next_item(page)
         page.click("#fb-submit")
         arrived()
-    row = _annotation(house, name)
+    row = annotation_of(house, name)
     assert (len(row.refinements), len(row.critiques), row.preferences[0].outcome) == (1, 1, Outcome.BOTH_BAD)
 
 
 def test_a_lost_session_leads_to_sign_in_and_the_words_are_kept(house, visit, address):
     name, project = house.person(password=True), house.project(items=1)
-    with visit(name, _url(project)) as page:
+    with visit(name, url_of(project)) as page:
         page.wait_for_selector(ITEM)
         with house.sessions.begin() as session:
             factories.accounts.close_sessions_of(session, factories.accounts.get_user(session, name))
         page.fill("#fb-side-a .fb-critique textarea", "typed after the session ended")
         page.wait_for_url("**/login?next=**")
-        assert _annotation(house, name, AnnotationStatus.DRAFT) is None
+        assert annotation_of(house, name, AnnotationStatus.DRAFT) is None
         page.fill("#name", name)
         page.fill("#password", PASSWORD)
         page.click("button[type=submit]")
@@ -156,7 +126,7 @@ def test_hostile_completions_are_harmless_and_the_page_stays_on_its_host(house, 
     answered = []
     with visit(name, "/login") as page:
         page.on("requestfinished", lambda request: answered.append(request.url))
-        page.goto(address + _url(project))
+        page.goto(address + url_of(project))
         page.wait_for_selector(ITEM)
         page.wait_for_selector("text=END again")
         page.click("text=Guidelines")
@@ -178,7 +148,7 @@ def test_on_a_phone_nothing_overflows_and_targets_are_large_enough(house, visit,
         factories.make_item(
             session, found, texts=["x" * 400, "```\n" + "y" * 400 + "\n```\n| a | b |\n|---|---|\n| 1 | 2 |"]
         )
-    with visit(name, _url(project), width=390, height=844, dark=dark) as page:
+    with visit(name, url_of(project), width=390, height=844, dark=dark) as page:
         page.wait_for_selector(ITEM)
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -198,7 +168,7 @@ def test_on_a_phone_nothing_overflows_and_targets_are_large_enough(house, visit,
 
 def test_an_empty_queue_says_so_and_fills_by_itself(house, visit):
     name, project = house.person(), house.project()
-    with visit(name, _url(project)) as page:
+    with visit(name, url_of(project)) as page:
         page.wait_for_selector("text=Items are being written")
         assert not page.is_visible("#fb-submit")
         with house.sessions.begin() as session:
@@ -209,14 +179,14 @@ def test_an_empty_queue_says_so_and_fills_by_itself(house, visit):
 
 def test_skip_and_flag(house, visit):
     name, project = house.person(), house.project(items=3)
-    with visit(name, _url(project)) as page:
+    with visit(name, url_of(project)) as page:
         page.wait_for_selector(ITEM)
-        arrived = _next(page)
+        arrived = next_item(page)
         page.click("#fb-skip")
         arrived()
         page.click("text=Flag…")
         page.fill("#fb-flag-panel textarea", "names a real person")
-        arrived = _next(page)
+        arrived = next_item(page)
         page.click("#fb-flag")
         arrived()
         page.wait_for_selector("#fb-flag-panel", state="hidden")
@@ -239,7 +209,7 @@ def test_a_chosen_run_survives_a_reload_and_a_live_one_moves(house, visit):
         live = factories.make_run(session, found, worker="w").id
         factories.runs.heartbeat(session, live, "w", 1, 10)
         project = found.name
-    with visit(operator, _url(project, "operate")) as page:
+    with visit(operator, url_of(project, "operate")) as page:
         page.wait_for_selector(f"text=Run {live} · dpo")
         with house.sessions.begin() as session:
             factories.runs.heartbeat(session, live, "w", 7, 10)
@@ -276,10 +246,10 @@ def test_an_operator_invites_somebody_and_the_link_lets_them_in(house, visit, op
 
 def test_ten_tabs_of_one_person_all_load(house, visit, address):
     name, project = house.person(), house.project(items=1)
-    with visit(name, _url(project)) as page:
+    with visit(name, url_of(project)) as page:
         pages = [page] + [page.context.new_page() for _ in range(9)]
         for one in pages[1:]:
-            one.goto(address + _url(project))
+            one.goto(address + url_of(project))
         for one in pages:
             one.wait_for_selector(ITEM)
 
@@ -291,11 +261,11 @@ def test_preferences_count_the_order_that_was_shown(house, visit):
         found = factories.projects.get_project(session, project)
         for number in range(6):
             factories.make_item(session, found, texts=[f"good {number}", f"bad {number}"])
-    with visit(name, _url(project)) as page:
+    with visit(name, url_of(project)) as page:
         page.wait_for_selector(ITEM)
         for _ in range(6):
             left = page.inner_text("#fb-side-a .fb-text")
-            arrived = _next(page)
+            arrived = next_item(page)
             page.keyboard.press("1" if "good" in left else "2")
             page.click("#fb-submit")
             arrived()

@@ -235,6 +235,9 @@ VALUES = {
     "base_model": "",
     "overlap": 2,
     "queue_target": 30,
+    "tags": "wrong fact\n\n rude ",
+    "daily_target": 40,
+    "judge_first": True,
     "temperature": 0.7,
     "top_p": 0.9,
     "max_new_tokens": 80,
@@ -251,6 +254,8 @@ def test_a_project_is_saved_and_says_when_it_trains(house, olga):
     project.save(house.ctx, olga, name, VALUES, CRITERIA)
     view = project.see_project(house.ctx, olga, name)
     assert (view.guidelines, view.overlap, view.policy.every_n) == ("Be kind.", 2, 50)
+    assert view.tags == ("wrong fact", "rude")
+    assert (view.annotating.daily_target, view.annotating.order) == (40, "judge_first")
     assert [(one.name, one.low, one.high) for one in view.criteria] == [("quality", 1, 5), ("tone", 0, 10)]
     assert "50 more annotations" in view.due.reason
 
@@ -260,6 +265,9 @@ def test_a_project_is_saved_and_says_when_it_trains(house, olga):
     [
         ({"overlap": 0}, CRITERIA),
         ({"overlap": "many"}, CRITERIA),
+        ({"tags": "x" * 41}, CRITERIA),
+        ({"tags": ["rude"]}, CRITERIA),
+        ({"daily_target": -1}, CRITERIA),
         ({"temperature": -1}, CRITERIA),
         ({"mode": "sometimes"}, CRITERIA),
         ({"mode": "cron", "cron": "every day"}, CRITERIA),

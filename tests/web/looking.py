@@ -1,0 +1,45 @@
+"""What browser tests of the annotate page share."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import select
+
+from storage.enums import AnnotationStatus
+from storage.models import Annotation
+from tests import factories
+
+ITEM = '#fb-stage[data-state="item"]'
+
+
+def annotation_of(house, name, status=AnnotationStatus.SUBMITTED):
+    """The person's newest annotation, or None."""
+    with house.sessions() as session:
+        user = factories.accounts.get_user(session, name)
+        query = select(Annotation).where(Annotation.user_id == user.id, Annotation.status == status)
+        row = session.scalars(query.order_by(Annotation.id.desc())).first()
+        if row is not None:
+            _ = (row.ratings, row.preferences, row.critiques, row.refinements, row.rankings)
+        return row
+
+
+def wait_for(condition, seconds=15):
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def url_of(project, page="annotate"):
+    """The address of a page for a project."""
+    return f"/{page}/?project={project.replace(' ', '%20')}"
+
+
+def next_item(page):
+    """Wait until another item than the present one is shown."""
+    shown = page.get_attribute("#fb-stage", "data-assignment")
+    return lambda: page.wait_for_function(
+        "was => document.getElementById('fb-stage').dataset.assignment !== was", arg=shown
+    )
