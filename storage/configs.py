@@ -162,7 +162,7 @@ def _scale_common(values: dict[str, Any], train_pairs: int, learning_rate: float
     steps = max(1, int(train_pairs * values["epochs"] / (values["batch_size"] * values["gradient_accumulation"])))
     if values["max_steps"]:
         steps = min(steps, values["max_steps"])
-    values["eval_steps"] = values["eval_steps"] or max(5, steps // 8)
+    values["eval_steps"] = values["eval_steps"] or max(5, steps // 6)
     values["save_steps"] = values["save_steps"] or values["eval_steps"]
 
 

@@ -19,6 +19,7 @@ from storage.models import Run
 from storage.training import Preview
 
 LOOK_AGAIN = 2.0
+LOOK_LATER = 15.0  # while nothing runs: a worker may start something by itself
 KINDS = [
     ("Policy (DPO)", RunKind.DPO.value),
     ("Reward model", RunKind.REWARD.value),
@@ -142,7 +143,7 @@ def values(view: RunsView) -> list[Any]:
         plots.frame(plots.ACCURACY, series),
         gr.Button(visible=cancellable),
         detail(chosen) if chosen else "",
-        gr.Timer(active=view.live),
+        gr.Timer(LOOK_AGAIN if view.live else LOOK_LATER, active=True),
     ]
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import trainer
-from benchmarks.starter import FOLDER, load, sample
+from benchmarks.starter import FOLDER, balanced_accuracy, judged, load, refine_share, sample
 from trainer.starter import checker, grammar
 from trainer.starter.lessons import write_lesson
 from trainer.starter.tokens import encode_lesson
@@ -105,12 +105,14 @@ def test_it_loads_as_a_reward_model_and_scores_a_batch(tokenizer: Any) -> None:
         assert model(**inputs).logits.shape == (2, 1)
 
 
-def test_replies_to_requests_it_has_never_seen_repeat_the_right_order_number() -> None:
+def test_it_replies_and_refines_for_requests_it_has_never_seen() -> None:
     # A smoke test of the shipped weights; every quality bar stands in benchmarks/starter.py, with its figure.
     torch.manual_seed(0)
+    starter = load(FOLDER)
     requests = grammar.sample_prompts(40, seed=77, held_out=True)
-    replies = sample(load(FOLDER), [request.messages for request in requests])
+    replies = sample(starter, [request.messages for request in requests])
     assert len(set(replies)) >= 35
+    assert sum(checker.read_reply(r, text) is not None for r, text in zip(requests, replies, strict=True)) >= 34
     stated = [
         order == request.order
         for request, reply in zip(requests, replies, strict=True)
@@ -118,3 +120,9 @@ def test_replies_to_requests_it_has_never_seen_repeat_the_right_order_number() -
     ]
     assert len(stated) >= 10
     assert sum(stated) >= 0.9 * len(stated)
+    assert refine_share(starter, requests, replies, seed=1)["both"] >= 0.75
+
+
+def test_its_judge_tells_met_from_unmet() -> None:
+    requests = grammar.sample_prompts(120, seed=78, held_out=True)
+    assert balanced_accuracy(judged(load(FOLDER), requests, seed=2)) >= 0.8

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from trainer.starter import train_starter
+from trainer.starter.muon import Muon, orthogonalise
 from trainer.starter.tokens import make_tokenizer
 
 
@@ -66,9 +67,33 @@ def test_the_same_seed_gives_the_same_tokenizer_model_and_lessons(tokenizer: Any
 def test_a_fresh_model_copies_before_any_training(tokenizer: Any) -> None:
     ready = train_starter.make_model(len(tokenizer), seed=0)
     blank = LlamaForCausalLM(ready.config)
-    batch = train_starter.copy_batch(len(tokenizer), random.Random(1))
+    once = torch.randint(5, len(tokenizer), (8, 20), generator=torch.Generator().manual_seed(1))
+    batch = torch.cat([once, once], 1), torch.cat([torch.zeros(8, 21), torch.ones(8, 19)], 1)
     with torch.inference_mode():
         assert train_starter.loss_of(ready, batch) < 0.8 * train_starter.loss_of(blank, batch)
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 24), (2, 40, 16), (2, 16, 40)])
+def test_a_muon_update_stretches_every_direction_alike(shape: tuple[int, int, int]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    updates = orthogonalise(matrices)
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    along = (left.mT @ updates @ right.mT).diagonal(dim1=1, dim2=2)
+    assert along.min() > 0.3  # the nearest orthogonal matrix has ones here
+    assert along.max() < 1.3
+    assert updates.shape == matrices.shape
+
+
+def test_muon_goes_downhill_whatever_the_gradient_s_size() -> None:
+    for size in (1e-3, 1e3):
+        weight = torch.nn.Parameter(torch.full((6, 4), 2.0) + torch.eye(6, 4))
+        optimizer = Muon([weight], lr=0.1)
+        before = float(weight.detach().square().sum())
+        for _ in range(40):
+            optimizer.zero_grad()
+            (size * weight.square().sum()).backward()
+            optimizer.step()
+        assert float(weight.detach().square().sum()) < 0.8 * before
 
 
 def test_the_rate_rises_stays_and_ends_at_nothing() -> None:

@@ -27,7 +27,7 @@ of its own, any UTF-8 text readable. Weights are bfloat16; load them in float32 
 ## How it was made
 
 From scratch by `python -m trainer.starter.train_starter`, seed {seed}: {tokens:,} tokens (with padding) in {steps:,}
-steps and {minutes:.0f} minutes on a CPU. The data is written by the seeded grammar beside it
+steps and {minutes:.0f} minutes. The data is written by the seeded grammar beside it
 (`trainer/starter/grammar.py`): ten intents, {names} names and random ones, {products} products, order numbers, days;
 replies whose greeting, apology, facts, action, tone and length vary independently. One in ten combinations of intent,
 name and product is held out of all training by a hash. No text by real people is in it.

@@ -33,6 +33,8 @@ SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You work in customer care.",
 )
+READ = 0.3
+"""Weight of what a customer or a critic says: whoever can continue it has understood it."""
 JUDGEMENTS = 6
 JUDGE_WEIGHT = 2.0
 DESCRIBED_CRITIQUES = 2
@@ -44,7 +46,7 @@ verdict, and learning to judge would not start (it is an exclusive or). So the j
 
 
 class Turn(NamedTuple):
-    """One message and the weight of its tokens in the loss; 0 for what is only read."""
+    """One message and the weight of its tokens in the loss: 1 for what is to be written, less for what is read."""
 
     role: str
     content: str
@@ -58,7 +60,7 @@ def write_lesson(rng: random.Random, shares: tuple[float, float, float, float]) 
     """One conversation; `shares` are the odds of a reply, a refinement, a judgement and a description."""
     request = grammar.sample_request(rng, held_out=False, invented_names=0.3)
     task = rng.choices((_reply, _refinement, _judgement, _description), shares)[0]
-    turns = [Turn(message["role"], message["content"], 0.0) for message in request.messages]
+    turns = [Turn(message["role"], message["content"], READ) for message in request.messages]
     if rng.random() < 0.05:
         turns.insert(0, Turn("system", rng.choice(SYSTEM_PROMPTS), 0.0))
     return [*turns, *task(rng, request)]
@@ -84,7 +86,7 @@ def _refinement(rng: random.Random, request: Request) -> Lesson:
         instruction = _instruction(templates.refine_messages((), turns[-1].content, critique.full))
         draft = grammar.revise(rng, request, draft, critique.wanted)
         facets = facets.but(critique.wanted)
-        turns += [Turn("user", instruction, 0.0), Turn("assistant", grammar.as_text(draft), 1.0)]
+        turns += [Turn("user", instruction, READ), Turn("assistant", grammar.as_text(draft), 1.0)]
     return turns
 
 
@@ -96,7 +98,7 @@ def _judgement(rng: random.Random, request: Request) -> Lesson:
         wording = rng.randrange(len(templates.JUDGE))
         instruction = _instruction(templates.judge_messages((), turn.content, critique.full, wording))
         verdict = templates.YES if met else templates.NO
-        turns += [Turn("user", instruction, 0.0), Turn("assistant", verdict, JUDGE_WEIGHT)]
+        turns += [Turn("user", instruction, READ), Turn("assistant", verdict, JUDGE_WEIGHT)]
     return turns
 
 
@@ -105,12 +107,12 @@ def _description(rng: random.Random, request: Request) -> Lesson:
     facets, _, turn = _draft(rng, request)
     turns = [turn]
     for facet in rng.sample(tuple(FACETS), len(FACETS)):
-        turns += [Turn("user", f"{facet}?", 0.0), Turn("assistant", facets.value(facet).value, JUDGE_WEIGHT)]
+        turns += [Turn("user", f"{facet}?", READ), Turn("assistant", facets.value(facet).value, JUDGE_WEIGHT)]
     for _ in range(DESCRIBED_CRITIQUES):
         critique, _ = critique_to_judge(rng, request, facets)
         asked = f"{critique.facet} {critique.wanted.value}"
         turns += [
-            Turn("user", f"Feedback: {critique.full}\nWhat is wanted?", 0.0),
+            Turn("user", f"Feedback: {critique.full}\nWhat is wanted?", READ),
             Turn("assistant", asked, JUDGE_WEIGHT),
         ]
     return turns

@@ -19,7 +19,7 @@ VOCABULARY = 1536
 NEWLINE = "Ċ"
 """How byte-level tokens write a line feed; a reply's greeting ends with one."""
 COPIED = 3.0
-"""How much more digits and greetings weigh than other tokens: they are few, and must be right.
+"""How much more a reply's digits and greetings weigh than its other tokens: they are few, and must be right.
 
 Not a greeting's first token: its weight would bias the choice to greet at all."""
 
@@ -73,7 +73,8 @@ def encode_lesson(tokenizer: PreTrainedTokenizerFast, lesson: Lesson) -> tuple[l
     for turn, content in zip(lesson, _content_ids(tokenizer, lesson), strict=True):
         ids += [tokenizer.convert_tokens_to_ids(f"<|{turn.role}|>"), *content, END]
         line = content.index(newline) if newline in content else 0
-        dear = [COPIED if 0 < at < line or token in digits else 1.0 for at, token in enumerate(content)]
+        copied = COPIED if turn.role == "assistant" else 1.0
+        dear = [copied if 0 < at < line or token in digits else 1.0 for at, token in enumerate(content)]
         weights += [0.0, *(turn.weight * factor for factor in dear), turn.weight]
     return ids, weights
 

@@ -30,21 +30,21 @@ from trainer.starter import phrases
 from trainer.starter.card import CARD
 from trainer.starter.copying import start_with_copying
 from trainer.starter.lessons import write_lesson
-from trainer.starter.tokens import END, PAD, SPECIAL, encode_lesson, make_tokenizer
+from trainer.starter.muon import Muon
+from trainer.starter.tokens import END, PAD, encode_lesson, make_tokenizer
 
-TOKENS_PER_STEP = 3072
+TOKENS_PER_STEP = 6144
 """Of all processes together."""
 POOL = 768
 """Lessons sorted by length together, so that a batch wastes little on padding."""
-SHARES = (0.2, 0.4, 0.25, 0.15)
+SHARES = (0.3, 0.35, 0.2, 0.15)
 """Odds of replies, refinements, judgements and descriptions."""
 RATE = 2e-3
+"""Of AdamW, for embeddings and norms."""
+MATRIX_RATE = 1e-2
+"""Of Muon, for all else."""
 WARM_UP, COOL_DOWN = 0.02, 0.7
 """Fractions of the time in which the learning rate rises at the start and falls to nothing at the end."""
-COPY_ONLY, COPY_SOMETIMES, COPY_EVERY = 0.03, 0.5, 6
-"""Random tokens written twice: every batch at first, then every sixth. Copying is practised so."""
-ALPHABETS = (12, 48, 512)
-"""Of how many different tokens: with few, a token alone does not tell what follows it, as in order numbers."""
 EXPORT_EVERY = 240.0
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -102,22 +102,6 @@ def _pad(lessons: list[tuple[list[int], list[float]]]) -> Batch:
     return ids, weights
 
 
-def copy_batch(vocabulary: int, rng: random.Random) -> Batch:
-    """Random tokens written twice, the second time in pieces and in another order; only the second time counts."""
-    pieces, size = rng.randrange(1, 9), rng.randrange(5, 9)
-    length = pieces * size
-    generator = torch.Generator().manual_seed(rng.randrange(2**31))
-    rows = TOKENS_PER_STEP // world()[1] // (2 * length)
-    alphabet = torch.randint(len(SPECIAL), vocabulary, (rng.choice(ALPHABETS),), generator=generator)
-    once = alphabet[torch.randint(len(alphabet), (rows, length), generator=generator)]
-    order = list(range(pieces))
-    rng.shuffle(order)
-    again = once.view(rows, pieces, size)[:, order].reshape(rows, length)
-    weights = torch.ones(rows, pieces, size)
-    weights[:, :, 0] = 0  # nothing tells which piece comes next
-    return torch.cat([once, again], 1), torch.cat([torch.zeros(once.shape), weights.view(rows, length)], 1)
-
-
 def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
     """Weighted cross-entropy of the tokens that count; logits are made for those only, as they are dear."""
     ids, weights = (tensor.to(model.device) for tensor in batch)
@@ -147,6 +131,17 @@ def share_gradients(model: LlamaForCausalLM, seconds: float) -> float:
     return float(flat[-1])
 
 
+def make_optimizers(model: LlamaForCausalLM) -> dict[torch.optim.Optimizer, float]:
+    """Muon for the matrices of the layers, AdamW for embeddings and norms, each with its highest learning rate."""
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    taken = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    return {
+        Muon(matrices, lr=MATRIX_RATE): MATRIX_RATE,
+        torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0): RATE,
+    }
+
+
 def rate(done: float) -> float:
     """The factor on the learning rates at this fraction of the time."""
     return max(min(done / WARM_UP, 1.0, (1.0 - done) / COOL_DOWN), 0.0)
@@ -159,36 +154,31 @@ def train(
     seed: int,
     out: Path,
     shares: tuple[float, float, float, float] = SHARES,
-    fresh: bool = True,
 ) -> dict[str, float]:
-    """Teach until the time is up, exporting now and then; returns steps, tokens, seconds and the last losses.
-
-    A fresh model practises copying first, and between lessons until half of the time is over.
-    """
+    """Teach until the time is up, exporting now and then; returns steps, tokens, seconds and the last losses."""
     rank, processes = world()
     rng = random.Random(seed * processes + rank)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizers = make_optimizers(model)
     lessons = lesson_batches(tokenizer, rng, shares)
     model.train()
     start = exported = time.monotonic()
     step = tokens = 0
     mean, done = float("nan"), 0.0
     while done < 1.0:
-        copying = fresh and (done < COPY_ONLY or (done < COPY_SOMETIMES and step % COPY_EVERY == 0))
-        batch = copy_batch(model.config.vocab_size, rng) if copying else next(lessons)
+        batch = next(lessons)
         loss = loss_of(model, batch)
         loss.backward()
         done = share_gradients(model, time.monotonic() - start) / (minutes * 60)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.param_groups[0]["lr"] = RATE * rate(done)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer, most in optimizers.items():
+            optimizer.param_groups[0]["lr"] = most * rate(done)
+            optimizer.step()
+        model.zero_grad()
         step, tokens = step + 1, tokens + batch[0].numel() * processes
-        if not copying:
-            mean = loss.item() if math.isnan(mean) else 0.95 * mean + 0.05 * loss.item()
+        mean = loss.item() if math.isnan(mean) else 0.95 * mean + 0.05 * loss.item()
         if step % 20 == 0 and rank == 0:
             seconds = time.monotonic() - start
-            report = {"step": step, "done": round(done, 3), "loss": round(mean, 4), "last": round(loss.item(), 4)}
+            report = {"step": step, "done": round(done, 3), "loss": round(mean, 4)}
             print(json.dumps({**report, "tokens_per_s": round(tokens / seconds)}), flush=True)
         if rank == 0 and time.monotonic() - exported > EXPORT_EVERY:
             save(model, tokenizer, out)
@@ -262,7 +252,7 @@ def main() -> None:
     if args.compile:
         model.model.compile(dynamic=True)
     print(json.dumps({"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}), flush=True)
-    result = train(model, tokenizer, args.minutes, args.seed, args.out, tuple(args.shares), fresh=not args.start_from)
+    result = train(model, tokenizer, args.minutes, args.seed, args.out, tuple(args.shares))
     if world()[0] != 0:
         return
     print(json.dumps(result), flush=True)
