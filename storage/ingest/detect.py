@@ -7,6 +7,7 @@ from pathlib import Path
 
 from storage.errors import Invalid
 from storage.ingest import (
+    annotation_bundles,
     fine_grained,
     hh_rlhf,
     pandalm,
@@ -29,11 +30,13 @@ FORMATS: dict[str, Parser] = {
     "sharegpt": sharegpt.parse,
     "fgrlhf": fine_grained.parse,
     "pandalm": pandalm.parse,
+    "annotations": annotation_bundles.parse,
 }
 
 # The first whose columns are all there wins: those that say more come first.
 _COLUMNS = (
     ("fgrlhf", {"question", "prediction 1", "prediction 2", "preference"}),
+    ("annotations", {"prompt", "completions", "preferences", "critiques"}),
     ("pandalm", {"instruction", "response1", "response2"}),
     ("sharegpt", {"conversations", "chosen", "rejected"}),
     ("preference", {"chosen", "rejected"}),

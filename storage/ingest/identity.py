@@ -47,4 +47,6 @@ def source_key(project: Project, format: str, record: Record, judgement: Judgeme
     more = [judgement.strength, judgement.ratings, [mark.fix for mark in judgement.critiques]]
     if judgement.strength or judgement.ratings or any(mark.fix for mark in judgement.critiques):
         said.append(more)
+    if judgement.ranks:
+        said.append(["ranks", judgement.ranks])
     return text_hash(json.dumps(said, ensure_ascii=True))

@@ -43,6 +43,7 @@ class Judgement:
     annotator: str = ""  # empty: the format's only annotator
     outcome: Outcome | None = None
     strength: int | None = None  # of the outcome, as `storage.submissions.PreferenceInput` has it
+    ranks: tuple[tuple[int, int], ...] = ()  # completion, rank: 1 for the best, equal ones are ties
     thumbs: tuple[tuple[int, bool], ...] = ()
     ratings: tuple[tuple[int, str, int], ...] = ()  # completion, name of a criterion of the project, value
     critiques: tuple[CritiqueMark, ...] = ()

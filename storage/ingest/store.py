@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from storage.enums import AnnotationStatus, CompletionOrigin, ItemKind, ItemStatus
+from storage.errors import Invalid
 from storage.ingest.bulk import insert_all, insert_missing, look_up, table_of
 from storage.ingest.identity import fingerprint, imported_user, source_key
 from storage.ingest.records import Judgement, Record
@@ -28,6 +29,7 @@ from storage.models import (
     Preference,
     Project,
     Prompt,
+    Ranking,
     Rating,
     Refinement,
     utc_now,
@@ -68,7 +70,9 @@ class _Work(NamedTuple):
 
     @property
     def kind(self) -> ItemKind:
-        return ItemKind.PAIR if len(self.judgement.shown) > 1 else ItemKind.SINGLE
+        if len(self.judgement.shown) == 1:
+            return ItemKind.SINGLE
+        return ItemKind.RANKING if self.judgement.ranks and len(self.judgement.shown) > 2 else ItemKind.PAIR
 
     @property
     def shown_ids(self) -> list[int]:
@@ -267,6 +271,7 @@ def _annotate(
     ratings = [*_thumbs(session, project, made), *_ratings(project, made)]
     critiques = [row for one, piece in made for row in _critiques(one, piece)]
     refinements = [row for one, piece in made for row in _refined(one, piece, completion_ids)]
+    insert_all(session, Ranking, (row for one, piece in made for row in _ranks(one, piece)))
     insert_all(session, Rating, ratings)
     insert_all(session, Critique, critiques)
     insert_all(session, Refinement, refinements)
@@ -293,6 +298,11 @@ def _preference(annotation_id: int, piece: _Work) -> dict[str, Any] | None:
         "outcome": outcome,
         "strength": piece.judgement.strength,
     }
+
+
+def _ranks(annotation_id: int, piece: _Work) -> Iterable[dict[str, Any]]:
+    for number, rank in piece.judgement.ranks:
+        yield {"annotation_id": annotation_id, "completion_id": piece.completion_ids[number], "rank": rank}
 
 
 def _critiques(annotation_id: int, piece: _Work) -> Iterable[dict[str, Any]]:
@@ -334,13 +344,20 @@ def _thumbs(session: Session, project: Project, made: Sequence[tuple[int, _Work]
 
 
 def _ratings(project: Project, made: Sequence[tuple[int, _Work]]) -> list[dict[str, Any]]:
-    """Values on the project's own scales; whoever made the records has checked names and ranges."""
-    criterion_ids = {criterion.name: criterion.id for criterion in project.criteria}
+    """Values on the project's own scales; raises `Invalid` for a criterion or a value that these do not have."""
+    scales = {criterion.name: criterion for criterion in project.criteria}
+    for _, piece in made:
+        for _, name, value in piece.judgement.ratings:
+            if name not in scales or not scales[name].low <= value <= scales[name].high:
+                raise Invalid(
+                    f"a rating of {value} on '{name}' fits no criterion of project '{project.name}': add it, with its "
+                    "scale, on the Project page and import again"
+                )
     return [
         {
             "annotation_id": one,
             "completion_id": piece.completion_ids[number],
-            "criterion_id": criterion_ids[name],
+            "criterion_id": scales[name].id,
             "value": value,
         }
         for one, piece in made

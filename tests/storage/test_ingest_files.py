@@ -65,6 +65,19 @@ ROWS = {
         {"instruction": "Add.", "input": "2 2", "response1": "4", "response2": "5", "annotator1": 1, "annotator2": 0}
     ],
     "fgrlhf": [FINE],
+    "annotations": [
+        {
+            "annotation_id": 7,
+            "annotator": "ann",
+            "state": "live",
+            "prompt": [USER],
+            "completions": [{"id": 5, "text": "Four."}, {"id": 9, "text": "Five."}],
+            "preferences": [{"first_id": 9, "second_id": 5, "outcome": "second", "strength": 3}],
+            "ratings": [],
+            "critiques": [{"completion_id": 9, "text": "Wrong.", "span_start": 0, "span_end": 4, "fix": "Four"}],
+            "refinements": [],
+        }
+    ],
 }
 
 
@@ -188,6 +201,17 @@ def test_rows_that_cannot_be_imported_are_named_with_line_and_reason(sessions, t
         ({**ROWS["sharegpt"][0], "conversations": [{"from": "observation", "value": "x"}]}, "neither human, gpt"),
         ({**ROWS["sharegpt"][0], "conversations": [{"from": "gpt", "value": "x"}]}, "must end with a message of the u"),
         ({**ROWS["pandalm"][0], "annotator1": 3}, "'annotator1' is not 0, 1 or 2"),
+        ({**ROWS["annotations"][0], "state": "withdrawn"}, "the annotation is withdrawn"),
+        ({**ROWS["annotations"][0], "completions": []}, "'completions' is empty or holds one twice"),
+        ({**ROWS["annotations"][0], "rankings": "[{"}, "'rankings' is not JSON"),
+        (
+            {**ROWS["annotations"][0], "critiques": [{"completion_id": 6, "text": "x"}]},
+            "'completion_id' is of a completion that the item does not have",
+        ),
+        (
+            {**ROWS["annotations"][0], "critiques": [{"completion_id": 5, "span_start": 0, "span_end": 6}]},
+            "a critique's span 0 to 6 is outside the text",
+        ),
         ({**FINE, "preference": [1, 2]}, "does not hold six outcomes"),
         (
             {**FINE, "feedback": {"errors": [{"error type": "Irrelevant", "start": 5, "end": 99}]}},
