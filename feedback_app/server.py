@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from feedback_app import policies
+from feedback_app import api, policies
 from feedback_app.handlers.context import Context
 from feedback_app.pages.downloads import download_routes
 from feedback_app.pages.plain import page
@@ -65,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_api_route("/healthz", _health(ctx), include_in_schema=False, response_model=None)
     app.include_router(SignInRoutes(ctx).router)
     app.include_router(download_routes(ctx))
+    app.mount(api.PATH, api.create_api(ctx))
     app.mount("/static", StaticFiles(directory=STATIC))
     return _mount_pages(app, ctx)
 
@@ -77,6 +78,7 @@ def _middleware(ctx: Context) -> list[Middleware]:
     }
     upload = ctx.settings.max_upload_mb * MIB + MIB
     limits = {"/operate/gradio_api/upload": upload, "/login": 16 * KIB, "/set-password": 16 * KIB}
+    limits |= dict.fromkeys(api.BATCHES, 8 * MIB)
     return [
         Middleware(SecurityHeaders, scripted=("/annotate", "/operate")),
         Middleware(CORSMiddleware, allow_origins=[]),

@@ -269,8 +269,8 @@ def note_failed(
 
 def delay_after(attempts: int, rng: random.Random) -> timedelta:
     """Twice as long after each attempt, from five seconds to three hours, spread by a half either way."""
-    plain = min(FIRST_DELAY * 2 ** min(attempts - 1, 20), LONGEST_DELAY)
-    return plain * rng.uniform(0.5, 1.5)
+    seconds = min(FIRST_DELAY.total_seconds() * 2 ** min(attempts - 1, 20), LONGEST_DELAY.total_seconds())
+    return timedelta(seconds=seconds * rng.uniform(0.5, 1.5))
 
 
 def sign(secret: str, timestamp: int, body: bytes) -> str:
