@@ -100,6 +100,8 @@ def interleaved(scratch: Path, kind: RunKind, rows: list[dict[str, Any]], rounds
     """Samples a second of our recipe and of plain TRL: the median over rounds, taken in turns."""
     import torch
 
+    import trainer.preload  # noqa: F401  whoever comes first must not pay for the imports
+
     torch.set_num_threads(default_threads(kind))
     seconds: dict[Maker, list[float]] = {run_ours: [], run_plain: []}
     for number in range(rounds):
