@@ -18,7 +18,7 @@ from pathlib import Path
 
 import typer
 
-from feedback_app.commands import data, db, demo, doctor, models, runs, serve, train, users
+from feedback_app.commands import data, db, demo, doctor, models, projects, runs, serve, tokens, train, users
 from feedback_app.commands.shared import say
 from storage.errors import FeedbackError
 
@@ -43,7 +43,9 @@ app.command()(data.export)
 app.command()(train.train)
 app.add_typer(runs.app, name="runs")
 app.add_typer(models.app, name="models")
+users.app.add_typer(tokens.app, name="token")
 app.add_typer(users.app, name="user")
+app.add_typer(projects.app, name="project")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

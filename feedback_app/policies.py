@@ -31,8 +31,13 @@ def annotate(user: User) -> None:
 
 
 def use_account(user: User) -> None:
-    """Stay signed in and change one's own password."""
+    """Stay signed in, change one's own password and language, see and end one's own sessions."""
     _active(user, EVERYONE, "use this account")
+
+
+def manage_own_tokens(user: User) -> None:
+    """Make and revoke API tokens of one's own: a program with one may do what its user may."""
+    _active(user, EVERYONE, "use tokens")
 
 
 def see_operations(user: User) -> None:
@@ -61,7 +66,7 @@ def export_data(user: User) -> None:
 
 
 def edit_project(user: User) -> None:
-    """Create projects and change guidelines, criteria, sampling and the training policy."""
+    """Create projects and change guidelines, criteria, sampling, the training policy and the members."""
     _active(user, OPERATORS, "change a project")
 
 

@@ -6,10 +6,12 @@ streams pass through unbuffered. Every answer leaves with the headers, refusals 
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -24,10 +26,11 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from storage.accounts import session_user
+from storage.accounts import SEEN_NOTED_EVERY, find_session, note_seen
 from storage.engine import read_only, translate_errors
 from storage.enums import Role
 from storage.errors import Invalid, StoreUnavailable
+from storage.models import utc_now
 
 COOKIE = "feedback_session"
 MIN_PASSWORD, MAX_PASSWORD = 10, 1000
@@ -66,6 +69,17 @@ async def password_matches_soon(password_hash: str | None, password: str) -> boo
 async def hash_password_soon(password: str) -> str:
     """`hash_password` in a thread: the event loop goes on serving."""
     return await anyio.to_thread.run_sync(hash_password, password, limiter=_hashing)
+
+
+def network_of(host: str) -> str:
+    """What counts as one address for the throttle: an IPv4 address, or the /64 that an IPv6 customer commonly owns."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:  # a host name of a test client, a socket path
+        return host
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
 
 
 class Throttle:
@@ -116,15 +130,28 @@ class SignedIn:
 
     name: str
     role: Role
+    session_id: int = 0
 
 
 def find_signed_in(sessions: sessionmaker[Session], token: str | None) -> SignedIn | None:
-    """The user whose session cookie is `token`; None when it is missing, unknown, ended or the user is disabled."""
+    """The user whose session cookie is `token`; None when it is missing, unknown, ended or the user is disabled.
+
+    Notes at most once a minute that the session was seen.
+    """
     if not token or len(token) > 200:
         return None
+    now = utc_now()
     with translate_errors(), read_only(sessions) as session:
-        user = session_user(session, token)
-        return SignedIn(user.name, user.role) if user else None
+        found = find_session(session, token, now=now)
+        if found is None:
+            return None
+        user = SignedIn(found.user.name, found.user.role, found.id)
+        stale = found.last_seen_at is None or now - found.last_seen_at >= SEEN_NOTED_EVERY
+    if stale:
+        # A full disk or a busy database must not keep anybody from reading: then it is noted another time.
+        with suppress(StoreUnavailable), translate_errors(), sessions.begin() as session:
+            note_seen(session, user.session_id, now=now)
+    return user
 
 
 async def signed_in(sessions: sessionmaker[Session], connection: HTTPConnection) -> SignedIn | None:

@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from feedback_app import api, policies
 from feedback_app.handlers.context import Context
+from feedback_app.pages import account
 from feedback_app.pages.downloads import download_routes
 from feedback_app.pages.plain import page
 from feedback_app.pages.sign_in import SignInRoutes
@@ -35,6 +36,8 @@ from storage.schema import require_current
 
 STATIC = Path(__file__).parent / "static"
 KIB, MIB = 1024, 1024 * 1024
+# Paths of plain forms: nothing long belongs there, and some of them answer to everybody.
+FORMS = ("/login", "/logout", "/set-password", *account.PATHS)
 # Seconds that open tabs get at shutdown before their streams are cut.
 GRACE = 2
 
@@ -64,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(FeedbackError, _explain)
     app.add_api_route("/healthz", _health(ctx), include_in_schema=False, response_model=None)
     app.include_router(SignInRoutes(ctx).router)
+    app.include_router(account.AccountRoutes(ctx).router)
     app.include_router(download_routes(ctx))
     app.mount(api.PATH, api.create_api(ctx))
     app.mount("/static", StaticFiles(directory=STATIC))
@@ -77,7 +81,7 @@ def _middleware(ctx: Context) -> list[Middleware]:
         "/operate": Mount(policies.OPERATORS, extra=("/gradio_api/upload", "/gradio_api/upload_progress")),
     }
     upload = ctx.settings.max_upload_mb * MIB + MIB
-    limits = {"/operate/gradio_api/upload": upload, "/login": 16 * KIB, "/set-password": 16 * KIB}
+    limits = {"/operate/gradio_api/upload": upload, **dict.fromkeys(FORMS, 16 * KIB)}
     limits |= dict.fromkeys(api.BATCHES, 8 * MIB)
     return [
         Middleware(SecurityHeaders, scripted=("/annotate", "/operate")),

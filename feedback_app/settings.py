@@ -9,11 +9,12 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from storage.enums import Role
 from storage.errors import Invalid
 
 PREFIX = "FEEDBACK_"
@@ -53,7 +54,24 @@ class Settings(BaseSettings):
     )
     session_days: float = Field(14.0, gt=0, le=3650, description="Days after which a signed-in browser signs in again.")
     link_hours: float = Field(72.0, gt=0, le=8760, description="Hours for which a one-time link can be used.")
+    oidc_issuer: str = Field(
+        "",
+        pattern=r"^((https://[^/\s?#]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/[^\s?#]*)?)?$",
+        description="OpenID Connect provider through which people sign in, as it calls itself; empty: none. "
+        "https, but for one on this machine. Its callback address is PUBLIC_URL/login/oidc/callback.",
+    )
+    oidc_client_id: str = Field("", description="What the provider calls this application.")
+    oidc_client_secret: str = Field("", description="The secret it shares with this application; empty: PKCE alone.")
+    oidc_groups_claim: str = Field("groups", min_length=1, description="The claim that holds a person's groups.")
+    oidc_role_map: str = Field(
+        "",
+        description="Which group is which role: `staff=operator,helpers=annotator`; `*` is everybody. "
+        "The highest role counts; who is in none may not enter.",
+    )
     max_upload_mb: int = Field(200, ge=1, le=102400, description="Largest file, in MB, that the page takes for import.")
+    webhook_private: bool = Field(
+        False, description="Whether webhooks may lead to this machine and its network (loopback and private addresses)."
+    )
     poll_seconds: float = Field(1.0, gt=0, le=60, description="Seconds between a worker's looks for queued runs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much the log files say: `debug`, `info`, `warning` or `error`."
@@ -81,6 +99,24 @@ class Settings(BaseSettings):
         # The installed driver is psycopg 3; the bare name means psycopg2 to SQLAlchemy.
         return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
+    @field_validator("oidc_role_map", mode="after")
+    @classmethod
+    def _known_roles(cls, given: str) -> str:
+        _roles_of(given)
+        return given
+
+    @model_validator(mode="after")
+    def _whole_provider(self) -> Settings:
+        for name in ("oidc_client_id", "oidc_role_map"):
+            if self.oidc_issuer and not getattr(self, name):
+                raise ValueError(f"set {PREFIX}{name.upper()} as well: sign-in through a provider needs it")
+        return self
+
+    @property
+    def oidc_roles(self) -> dict[str, Role]:
+        """The role that each of the provider's groups stands for."""
+        return _roles_of(self.oidc_role_map)
+
     @property
     def store_url(self) -> str:
         """The database address in use."""
@@ -107,6 +143,16 @@ class Settings(BaseSettings):
         return {f"{PREFIX}{name.upper()}": str(value) for name, value in self.model_dump().items()}
 
 
+def _roles_of(given: str) -> dict[str, Role]:
+    roles = {}
+    for part in filter(None, map(str.strip, given.split(","))):
+        group, _, role = (side.strip() for side in part.rpartition("="))
+        if not group or role not in list(Role):
+            raise ValueError(f"write GROUP=ROLE,GROUP=ROLE with the roles {', '.join(Role)}; not so: '{part[:60]}'")
+        roles[group] = Role(role)
+    return roles
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the settings from the environment; `overrides` that are None count as not given.
 
@@ -117,10 +163,10 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]  # validated by pydantic just below
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"{PREFIX}{'_'.join(str(part) for part in first['loc']).upper()}"
+        name = f"{PREFIX}{'_'.join(str(part) for part in first['loc']).upper() or 'OIDC_ISSUER'}"
         message = first["msg"].removeprefix("Value error, ")
-        # A database address may hold a password: it is not repeated.
-        got = "" if first["loc"] == ("database_url",) else f" (got {first['input']!r})"
+        # A database address may hold a password: it is not repeated. Nor is everything, where no one value is wrong.
+        got = "" if first["loc"] in ((), ("database_url",), ("oidc_client_secret",)) else f" (got {first['input']!r})"
         raise Invalid(f"{name}: {message[0].lower()}{message[1:]}{got}") from error
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from storage.enums import LinkPurpose, Role
 from storage.errors import Conflict, Invalid, NotFound
-from storage.models import OneTimeLink, User, UserSession, utc_now
+from storage.models import Identity, OneTimeLink, User, UserSession, utc_now
 
 MAX_NAME = 120
+MAX_AGENT, MAX_ADDRESS = 300, 64
+# People look for a browser they do not know: a minute is exact enough, and saves a write per request.
+SEEN_NOTED_EVERY = timedelta(minutes=1)
 
 
 def clean_name(name: str, what: str = "name") -> str:
@@ -45,6 +49,8 @@ def create_user(session: Session, name: str, role: Role, password_hash: str | No
 
 def find_user(session: Session, name: str) -> User | None:
     """The user of that name, or None."""
+    if not name.isprintable():  # PostgreSQL takes no NUL, not even in a question
+        return None
     return session.scalar(select(User).where(User.name == name.strip()))
 
 
@@ -75,7 +81,9 @@ def disable_user(session: Session, user: User, *, now: datetime | None = None) -
 
 
 def enable_user(session: Session, user: User) -> None:
-    """Let a disabled person in again."""
+    """Let a disabled person in again; raises `Conflict` for one who was erased."""
+    if user.erased_at is not None:
+        raise Conflict(f"{user.name} was erased; add a new account instead")
     user.disabled_at = None
     session.flush()
 
@@ -134,13 +142,32 @@ def find_link(session: Session, token: str, *, now: datetime | None = None) -> O
     )
 
 
-def open_session(session: Session, user: User, lifetime: timedelta, *, now: datetime | None = None) -> str:
-    """Sign a browser in: returns the token for its cookie. The user's expired sessions are swept away."""
+def open_session(
+    session: Session,
+    user: User,
+    lifetime: timedelta,
+    *,
+    user_agent: str = "",
+    address: str = "",
+    now: datetime | None = None,
+) -> str:
+    """Sign a browser in: returns the token for its cookie. The user's expired sessions are swept away.
+
+    `user_agent` and `address` are what the browser says of itself: kept for the person's own list of sessions.
+    """
     moment = now or utc_now()
     session.execute(delete(UserSession).where(UserSession.user_id == user.id, UserSession.expires_at <= moment))
     token = secrets.token_urlsafe(32)
     session.add(
-        UserSession(user_id=user.id, token_hash=_digest(token), created_at=moment, expires_at=moment + lifetime)
+        UserSession(
+            user_id=user.id,
+            token_hash=_digest(token),
+            user_agent="".join(letter for letter in user_agent if letter.isprintable())[:MAX_AGENT],
+            address=address[:MAX_ADDRESS],
+            created_at=moment,
+            last_seen_at=moment,
+            expires_at=moment + lifetime,
+        )
     )
     session.flush()
     return token
@@ -148,15 +175,46 @@ def open_session(session: Session, user: User, lifetime: timedelta, *, now: date
 
 def session_user(session: Session, token: str, *, now: datetime | None = None) -> User | None:
     """The user behind a cookie; None when unknown, expired or disabled. Reads only: one lookup by index."""
+    found = find_session(session, token, now=now)
+    return found.user if found else None
+
+
+def find_session(session: Session, token: str, *, now: datetime | None = None) -> UserSession | None:
+    """The session behind a cookie, with its user loaded; None as in `session_user`."""
     return session.scalar(
-        select(User)
-        .join(UserSession, UserSession.user_id == User.id)
+        select(UserSession)
+        .join(UserSession.user)
+        .options(joinedload(UserSession.user))
         .where(
             UserSession.token_hash == _digest(token),
             UserSession.expires_at > (now or utc_now()),
             User.disabled_at.is_(None),
         )
     )
+
+
+def note_seen(session: Session, session_id: int, *, now: datetime | None = None) -> None:
+    """Note that a browser was here, unless that was noted within the last minute."""
+    moment = now or utc_now()
+    stale = or_(UserSession.last_seen_at.is_(None), UserSession.last_seen_at <= moment - SEEN_NOTED_EVERY)
+    session.execute(update(UserSession).where(UserSession.id == session_id, stale).values(last_seen_at=moment))
+
+
+def list_sessions(session: Session, user: User, *, now: datetime | None = None) -> list[UserSession]:
+    """The browsers in which `user` is signed in, the one seen last first."""
+    query = select(UserSession).where(UserSession.user_id == user.id, UserSession.expires_at > (now or utc_now()))
+    return list(session.scalars(query.order_by(UserSession.last_seen_at.desc(), UserSession.id.desc())))
+
+
+def end_session(session: Session, user: User, session_id: int) -> None:
+    """Sign one browser of `user` out by its number; raises `NotFound`, also for another person's."""
+    gone = session.execute(
+        delete(UserSession)
+        .where(UserSession.id == session_id, UserSession.user_id == user.id)
+        .returning(UserSession.id)
+    ).all()
+    if not gone:
+        raise NotFound("that browser is signed out already")
 
 
 def close_session(session: Session, token: str) -> None:
@@ -167,6 +225,43 @@ def close_session(session: Session, token: str) -> None:
 def close_sessions_of(session: Session, user: User) -> None:
     """Sign a person out everywhere."""
     session.execute(delete(UserSession).where(UserSession.user_id == user.id))
+
+
+def find_identity(session: Session, issuer: str, subject: str) -> User | None:
+    """The user whom an OpenID Connect provider knows as `subject`, or None."""
+    query = select(User).join(Identity, Identity.user_id == User.id)
+    return session.scalar(query.where(Identity.issuer == issuer, Identity.subject == subject))
+
+
+def has_identity(session: Session, user: User) -> bool:
+    """Whether `user` signs in through an OpenID Connect provider."""
+    return session.scalar(select(Identity.id).where(Identity.user_id == user.id).limit(1)) is not None
+
+
+def create_from_identity(session: Session, issuer: str, subject: str, wished: str, role: Role) -> User:
+    """A new user for somebody a provider vouches for, called `wished` or, where that is taken, `wished-2` and so on.
+
+    A name that is taken is never taken over: whoever can choose a name at the provider is not therefore that person.
+    Of two at the same moment one makes the user and the other finds it.
+    """
+    name = free_name(session, wished)
+    try:
+        with session.begin_nested():
+            user = create_user(session, name, role)
+            session.add(Identity(user_id=user.id, issuer=issuer, subject=subject))
+    except IntegrityError:
+        found = find_identity(session, issuer, subject)
+        if found is None:
+            raise
+        return found
+    return user
+
+
+def free_name(session: Session, wished: str) -> str:
+    """`wished` without what a name cannot hold, and with a number where it is taken."""
+    base = " ".join("".join(letter for letter in wished if letter.isprintable()).split())[: MAX_NAME - 10] or "user"
+    numbered = (f"{base}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([base], numbered) if find_user(session, name) is None)
 
 
 def _digest(token: str) -> str:

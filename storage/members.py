@@ -52,6 +52,8 @@ def list_projects(session: Session, user: User) -> list[Project]:
 
 def find_project(session: Session, user: User, name: str) -> Project | None:
     """The project of that name when `user` may enter it, else None."""
+    if not name.isprintable():  # PostgreSQL takes no NUL, not even in a question
+        return None
     return session.scalar(select(Project).where(Project.name == name.strip(), _open_to(user)))
 
 

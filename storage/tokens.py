@@ -114,6 +114,13 @@ def revoke_token(session: Session, token: ApiToken, *, now: datetime | None = No
     session.flush()
 
 
+def token_state(token: ApiToken, now: datetime | None = None) -> str:
+    """`in force`, `revoked` or `expired`."""
+    if token.revoked_at is not None:
+        return "revoked"
+    return "expired" if token.expires_at is not None and token.expires_at <= (now or utc_now()) else "in force"
+
+
 def _scopes(given: Collection[TokenScope | str]) -> list[str]:
     try:
         wanted = {TokenScope(scope) for scope in given}

@@ -1,4 +1,4 @@
-"""Server-rendered pages that work without JavaScript: sign in, one-time link, choose a password, a notice."""
+"""Server-rendered pages that work without JavaScript: sign in, one-time link, password, one's account, a notice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEMPLATES = {
 <link rel="stylesheet" href="/static/plain.css">
 </head>
 <body>
-<main class="card">
+<main class="card{{ ' wide' if wide }}">
 <div class="brand"><img src="/static/icon.svg" alt="" width="28" height="28"><span>Feedback</span></div>
 <h1>{{ title }}</h1>
 {% if lead %}<p class="lead">{{ lead }}</p>{% endif %}
@@ -41,6 +41,9 @@ _TEMPLATES = {
   {%- if name %} autofocus{% endif %}>
 <button type="submit">Sign in</button>
 </form>
+{% if provider %}<p class="or"><span>or</span></p>
+<a class="button other" href="/login/oidc{{ '?next=' + (next | urlencode) if next }}">Sign in with {{ provider }}</a>
+{% endif %}
 <p class="hint">No account, or password lost? An operator can give you a one-time link.</p>
 {% endblock %}""",
     "link": """{% extends "frame" %}{% block content %}
@@ -63,6 +66,65 @@ _TEMPLATES = {
 <p class="hint">At least {{ minimum }} characters; a sentence is easy to remember.
 {% if can_skip %}<a href="/">Not now</a>{% endif %}</p>
 {% endblock %}""",
+    "account": """{% extends "frame" %}{% block content %}
+<section><h2>Sign-in</h2>
+{% if view.by_provider %}<p>You sign in through your organisation.</p>
+{% else %}<p><a href="/set-password">{{ "Change password" if view.has_password else "Choose a password" }}</a></p>
+{% endif %}</section>
+<section><h2>Language</h2>
+<form method="post" action="/account/language" class="line">
+<label for="language" class="unseen">Language of the pages</label>
+<select id="language" name="language">
+{% for code, label in languages.items() %}
+<option value="{{ code }}"{{ " selected" if code == view.language }}>{{ label }}</option>
+{% endfor %}
+</select><button class="small" type="submit">Save</button></form></section>
+<section><h2>Where you are signed in</h2>
+<ul class="rows">
+{% for one in sessions %}<li><div><b>{{ one.device }}</b>
+{% if one.here %}<span class="tag">this browser</span>{% endif %}<br>
+<span class="muted">{{ one.address }}{{ " · " if one.address }}seen {{ one.seen }} · since {{ one.since }}</span>
+</div>
+<form method="post" action="/account/sessions/end"><input type="hidden" name="session" value="{{ one.id }}">
+<button class="small quiet" type="submit" aria-label="Sign out {{ one.device }}">Sign out</button></form></li>
+{% endfor %}
+</ul>
+<form method="post" action="/account/sessions/end-all">
+<button class="small quiet" type="submit">Sign out everywhere</button></form></section>
+<section id="tokens"><h2>API tokens</h2>
+<p class="muted">A program with one of these acts as you, within its scopes.</p>
+{% if view.made %}<div class="made" role="status"><label for="made">Copy it now: it is not shown again.</label>
+<input id="made" readonly value="{{ view.made }}" autofocus></div>{% endif %}
+{% if tokens %}<ul class="rows">
+{% for one in tokens %}<li><div><b><bdi>{{ one.name }}</bdi></b>
+<span class="tag {{ one.kind }}">{{ one.state }}</span><br>
+<span class="muted">{{ one.scopes }} · <bdi>{{ one.project }}</bdi> · {{ one.until }} · used {{ one.used }}</span>
+</div>
+{% if one.live %}<form method="post" action="/account/tokens/revoke">
+<input type="hidden" name="token" value="{{ one.id }}">
+<button class="small quiet" type="submit" aria-label="Revoke {{ one.name }}">Revoke</button></form>{% endif %}</li>
+{% endfor %}</ul>{% else %}<p class="muted">None yet.</p>{% endif %}
+<details{{ " open" if asked }}><summary>Make a token</summary>
+<form method="post" action="/account/tokens">
+<label for="token-name">What is it for?</label>
+<input id="token-name" name="name" maxlength="120" required autocomplete="off" value="{{ asked.name if asked }}">
+<fieldset><legend>It may</legend>
+{% for value, label in scopes.items() %}
+<label class="check"><input type="checkbox" name="scope" value="{{ value }}"
+  {{- " checked" if asked and value in asked.scope }}> {{ label }}</label>
+{% endfor %}</fieldset>
+<label for="token-project">In</label>
+<select id="token-project" name="project"><option value="">all my projects</option>
+{% for name in view.projects.values() %}<option{{ " selected" if asked and asked.project == name }}>{{ name }}</option>
+{% endfor %}</select>
+<label for="token-days">For</label>
+<select id="token-days" name="days">{% for days in lifetimes %}
+<option value="{{ days }}"{{ " selected" if days == 90 }}>
+{{- days ~ " days" if days else "ever, until revoked" }}</option>
+{% endfor %}</select>
+<button type="submit">Make token</button></form></details></section>
+<p class="hint"><a href="/">Back to work</a></p>
+{% endblock %}""",
     "notice": """{% extends "frame" %}{% block content %}
 <p class="actions">
 {% for label, address in links %}<a class="button" href="{{ address }}">{{ label }}</a>{% endfor %}
@@ -77,5 +139,5 @@ _environment = Environment(loader=DictLoader(_TEMPLATES), autoescape=True, trim_
 
 
 def page(template: str, title: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """Render `template` (login, link, password, notice) with `values`; everything is escaped."""
+    """Render `template` (login, link, password, account, notice) with `values`; everything is escaped."""
     return HTMLResponse(_environment.get_template(template).render(title=title, **values), status)

@@ -10,6 +10,7 @@ from feedback_app.handlers import project as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.project import ProjectView
 from feedback_app.pages import render
+from feedback_app.pages.members_part import MembersPart
 from feedback_app.pages.wiring import QUEUED, event, sentence
 from storage.configs import PolicyMode
 from storage.enums import RunKind
@@ -52,6 +53,7 @@ class ProjectTab:
                     self._training()
                 with gr.Column(elem_classes="op-card"):
                     self._writing()
+                self.members = MembersPart(project)
         with gr.Row(elem_id="op-save-row"):
             self.save = gr.Button("Save project", variant="primary", elem_id="op-save-project")
         with gr.Column(elem_classes="op-card"):
@@ -131,6 +133,7 @@ class ProjectTab:
             gr.Info(f"Project “{made}” is there; add prompts on the Data tab.")
             return [*reload(name, made), ""]
 
+        self.members.connect(ctx)
         given = [self.project, self.criteria, *(self.fields[name] for name in _FIELDS)]
         self.save.click(event(save), given, self.outputs, concurrency_limit=2, **QUEUED)
         self.create.click(event(create), [self.new_name], [*everything, self.new_name], concurrency_limit=1, **QUEUED)

@@ -1,4 +1,4 @@
-"""Routes of /login, /login/link, /logout, /set-password and /: plain forms, no JavaScript."""
+"""Routes of /login, /login/link, /login/oidc, /logout, /set-password and /: plain forms, no JavaScript."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from starlette.responses import RedirectResponse, Response
 
 from feedback_app import policies
 from feedback_app.handlers import account
+from feedback_app.handlers.account import Browser
 from feedback_app.handlers.context import Context
+from feedback_app.oidc import CALLBACK, Pending, Provider
 from feedback_app.pages.plain import page
 from feedback_app.security import (
     COOKIE,
     MIN_PASSWORD,
     Throttle,
     hash_password_soon,
+    network_of,
     password_matches_soon,
     safe_next,
     signed_in,
@@ -27,21 +30,31 @@ from storage.errors import FeedbackError
 WRONG = "Name and password do not fit together. Please try again."
 USED = "This link was used already, has expired, or is not complete. Ask an operator for a new one."
 
+# Of a sign-in through a provider, for as long as it takes there.
+OIDC_COOKIE, OIDC_SECONDS = "feedback_oidc", 900
+
 Text = Annotated[str, Form(max_length=2000)]
 
 
 class SignInRoutes:
-    """The routes with what they share: the context and two throttles (per account and address; per address)."""
+    """The routes with what they share: the context, the provider and two throttles.
+
+    Five failures of one account from one address, or fifty of one address, have to wait; both are counted in a window
+    of five minutes. No account waits because of what comes from elsewhere: a stranger cannot lock anybody out.
+    """
 
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.per_account = Throttle(limit=5, window=300)
         self.per_address = Throttle(limit=50, window=300)
+        self.provider = Provider(ctx.settings) if ctx.settings.oidc_issuer else None
         self.router = APIRouter(include_in_schema=False)
         for path, method, route in (
             ("/", "GET", self.home),
             ("/login", "GET", self.login_form),
             ("/login", "POST", self.login),
+            ("/login/oidc", "GET", self.to_provider),
+            (CALLBACK, "GET", self.from_provider),
             ("/login/link/{token}", "GET", self.link_form),
             ("/login/link/{token}", "POST", self.link),
             ("/logout", "GET", self.logout_form),
@@ -61,12 +74,12 @@ class SignInRoutes:
         user = await signed_in(self.ctx.sessions, request)
         if user:
             return _go(safe_next(next) or policies.home_of(user.role))
-        return page("login", "Sign in", next=safe_next(next))
+        return self._login_page(200, "", "", safe_next(next))
 
     async def login(self, request: Request, name: Text = "", password: Text = "", next: Text = "") -> Response:
         """Check name and password; too many failures have to wait."""
         name, onward = name.strip(), safe_next(next)
-        address = request.client.host if request.client else ""
+        address = _address(request)
         keys = ((self.per_account, (name.casefold(), address)), (self.per_address, (address,)))
         wait = max(throttle.wait(key) for throttle, key in keys)
         if wait > 0:
@@ -76,11 +89,44 @@ class SignInRoutes:
             throttle.failed(key)
         known = await anyio.to_thread.run_sync(account.credentials, self.ctx, name)
         if not await password_matches_soon(known.password_hash, password):
-            return page("login", "Sign in", status=401, problem=WRONG, name=name, next=onward)
+            return self._login_page(401, WRONG, name, onward)
         self.per_account.succeeded((name.casefold(), address))
         self.per_address.take_back((address,))
-        entry = await anyio.to_thread.run_sync(account.enter, self.ctx, name)
+        entry = await anyio.to_thread.run_sync(account.enter, self.ctx, name, _browser(request))
         return self._entered(entry, onward)
+
+    async def to_provider(self, next: str = "") -> Response:
+        """Send the browser to the OpenID Connect provider."""
+        if self.provider is None:
+            return _go("/login")
+        try:
+            url, pending = await self.provider.begin(safe_next(next) or "")
+        except FeedbackError as error:
+            return self._login_page(503, _sentence(error), "", safe_next(next))
+        response = RedirectResponse(url, 303)
+        # Lax: it comes along when the provider sends the browser back here, and on nothing that another site submits.
+        self._set_cookie(response, OIDC_COOKIE, pending.as_cookie(), OIDC_SECONDS, CALLBACK)
+        return response
+
+    async def from_provider(self, request: Request) -> Response:
+        """The provider's answer: sign in, or say on the login page why not."""
+        if self.provider is None:
+            return _go("/login")
+        key = (_address(request),)
+        wait = self.per_address.wait(key)
+        if wait > 0:
+            return self._slow_down(wait, "", None)
+        pending = Pending.from_cookie(request.cookies.get(OIDC_COOKIE))
+        try:
+            vouched = await self.provider.finish(request.query_params, pending)
+            entry = await anyio.to_thread.run_sync(account.enter_by_provider, self.ctx, vouched, _browser(request))
+        except FeedbackError as error:
+            self.per_address.failed(key)
+            response = self._login_page(403, _sentence(error), "", safe_next(pending.onward) if pending else None)
+        else:
+            response = self._entered(entry, safe_next(pending.onward) if pending else None)
+        response.delete_cookie(OIDC_COOKIE, path=CALLBACK)
+        return response
 
     async def link_form(self, token: str) -> Response:
         """A button: opening the link does not use it, so mail scanners and previews cannot burn it."""
@@ -89,12 +135,12 @@ class SignInRoutes:
 
     async def link(self, request: Request, token: str) -> Response:
         """Redeem a one-time link."""
-        key = (request.client.host if request.client else "",)
+        key = (_address(request),)
         wait = self.per_address.wait(key)
         if wait > 0:
             return self._slow_down(wait, "", None)
         try:
-            entry = await anyio.to_thread.run_sync(account.enter_by_link, self.ctx, token)
+            entry = await anyio.to_thread.run_sync(account.enter_by_link, self.ctx, token, _browser(request))
         except FeedbackError:
             self.per_address.failed(key)
             links = [("Go to sign in", "/login")]
@@ -148,7 +194,9 @@ class SignInRoutes:
             hashed = await hash_password_soon(password)
         except FeedbackError as error:
             return self._password_page(user.name, present, str(error).capitalize() + ".", 422)
-        entry = await anyio.to_thread.run_sync(account.change_password, self.ctx, user.name, present, hashed)
+        entry = await anyio.to_thread.run_sync(
+            account.change_password, self.ctx, user.name, present, hashed, _browser(request)
+        )
         return self._entered(entry, None)
 
     def _password_page(self, name: str, present: str | None, problem: str = "", status: int = 200) -> Response:
@@ -156,7 +204,7 @@ class SignInRoutes:
             "password",
             "Choose a password" if present is None else "Change password",
             status=status,
-            lead=f"For the account “{name}”.",
+            lead=f"For the account “\u2068{name}\u2069”.",  # isolated: a name may be written from right to left
             problem=problem,
             name=name,
             ask_current=present is not None,
@@ -165,27 +213,40 @@ class SignInRoutes:
         )
 
     def _slow_down(self, wait: float, name: str, onward: str | None) -> Response:
-        response = page("login", "Sign in", status=429, problem=_patience(wait), name=name, next=onward)
+        response = self._login_page(429, _patience(wait), name, onward)
         response.headers["retry-after"] = str(math.ceil(wait))
         return response
 
     def _entered(self, entry: account.Entry, onward: str | None) -> Response:
         response = _go(onward or policies.home_of(entry.role))
-        response.set_cookie(
-            COOKIE,
-            entry.token,
-            max_age=int(self.ctx.settings.session_days * 86400),
-            httponly=True,
-            samesite="lax",
-            secure=self.ctx.settings.url.startswith("https://"),
-            path="/",
-        )
+        self._set_cookie(response, COOKIE, entry.token, int(self.ctx.settings.session_days * 86400), "/")
         return response
+
+    def _login_page(self, status: int, problem: str, name: str, onward: str | None) -> Response:
+        label = self.provider.label if self.provider else ""
+        return page("login", "Sign in", status=status, problem=problem, name=name, next=onward, provider=label)
+
+    def _set_cookie(self, response: Response, name: str, value: str, seconds: int, path: str) -> None:
+        secure = self.ctx.settings.url.startswith("https://")
+        response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=secure, path=path)
 
 
 def _go(path: str) -> Response:
     # 303: the browser follows with a GET, also after a POST.
     return RedirectResponse(path, 303)
+
+
+def _browser(request: Request) -> Browser:
+    return Browser(request.headers.get("user-agent", ""), request.client.host if request.client else "")
+
+
+def _address(request: Request) -> str:
+    return network_of(request.client.host) if request.client else ""
+
+
+def _sentence(error: FeedbackError) -> str:
+    line = str(error)
+    return line[:1].upper() + line[1:] + "."
 
 
 def _patience(wait: float) -> str:

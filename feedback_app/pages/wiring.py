@@ -60,7 +60,7 @@ def account_links(name: str, role: Role, here: str) -> str:
     return f"""{other}
 <details class="fb-menu"><summary title="Account"><span class="fb-avatar">{escape(name[:1].upper())}</span></summary>
 <div class="fb-menu-list"><p><strong>{escape(name)}</strong><br><span>{escape(role.value)}</span></p>
-<a href="/set-password">Change password</a>
+<a href="/account">Your account</a>
 <form method="post" action="/logout"><button type="submit">Sign out</button></form></div></details>"""
 
 
