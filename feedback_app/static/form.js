@@ -364,6 +364,7 @@
         element.classList.toggle("fb-off", !side);
         element.classList.remove("chosen");
         if (element.classList.contains("fb-as-plain")) feedback.showPlain(number, false);
+        grouped(element, `Completion ${LETTERS[number]}`);
         if (it.kind === "ranking" && side) element.tabIndex = 0;
         else element.removeAttribute("tabindex");
         const letter = LETTERS[number];

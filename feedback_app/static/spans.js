@@ -60,7 +60,8 @@
   label.textContent = "Criticise this passage";
   const key = document.createElement("kbd");
   key.textContent = "C";
-  button.append(label, key);
+  button.append(label);
+  if (!window.matchMedia("(hover: none)").matches) button.append(key);
   // The selection must outlive the press.
   button.addEventListener("pointerdown", (event) => event.preventDefault());
   button.addEventListener("click", () => feedback.criticiseSelection());

@@ -63,7 +63,7 @@ def _comparison(row: Row, numbers: Numbers) -> tuple[()] | tuple[int, int, Outco
         return ()
     one = compared[0]  # the page asks for one comparison an item
     try:
-        outcome = Outcome(one.get("outcome"))
+        outcome = Outcome(str(one.get("outcome")))
     except ValueError as error:
         raise BadRow("'preferences' holds an outcome that is not known") from error
     strength = None if one.get("strength") is None else _whole(one, "strength")
