@@ -32,6 +32,7 @@ from storage.models import Run
 from storage.runs import add_log, claim_run, finish_run, get_run, release_run, requeue_lost
 from trainer.bridge import Place, enter_completions, lay_out, publish_adapter
 from trainer.carry import Batch, EventTail, carry
+from trainer.deliveries import Sender
 from trainer.filling import fill_queues
 from trainer.folder import RunFolder
 from trainer.launch import NICE, Child, warm_up
@@ -79,6 +80,7 @@ class WorkerSettings:
     kinds: frozenset[RunKind] = frozenset(RunKind)
     poll_seconds: float = 1.0
     device: str = "auto"
+    webhook_private: bool = False
     lost_after: timedelta = LOST_AFTER  # a run whose worker was silent for so long is given to another
     name: str = field(default_factory=_worker_name)
 
@@ -99,6 +101,7 @@ def run_worker(settings: WorkerSettings, stop: threading.Event | None = None) ->
     if settings.kinds & GROUPS["train"]:
         schedule = start_schedule(sessions, settings.home, settings.default_base_model)
     worker = Worker(settings, sessions)
+    deliveries = Sender(sessions, private=settings.webhook_private)
     log.info("worker %s ready for %s", settings.name, ", ".join(sorted(settings.kinds)))
     try:
         while not ending.is_set():
@@ -106,6 +109,7 @@ def run_worker(settings: WorkerSettings, stop: threading.Event | None = None) ->
             ending.wait(TICK_SECONDS)
     finally:
         worker.close()
+        deliveries.stop()
         if schedule is not None:
             schedule.shutdown(wait=False)
         engine.dispose()

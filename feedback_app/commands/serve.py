@@ -106,6 +106,7 @@ def worker(
             kinds=wanted,
             poll_seconds=settings.poll_seconds,
             device=settings.device,
+            webhook_private=settings.webhook_private,
         )
     )
 
