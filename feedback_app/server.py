@@ -78,13 +78,14 @@ def _middleware(ctx: Context) -> list[Middleware]:
     # Outermost first. CORS with no allowed origin: without it Gradio reflects any origin, with credentials.
     mounts = {
         "/annotate": Mount(policies.EVERYONE),
+        "/mine": Mount(policies.EVERYONE),
         "/operate": Mount(policies.OPERATORS, extra=("/gradio_api/upload", "/gradio_api/upload_progress")),
     }
     upload = ctx.settings.max_upload_mb * MIB + MIB
     limits = {"/operate/gradio_api/upload": upload, **dict.fromkeys(FORMS, 16 * KIB)}
     limits |= dict.fromkeys(api.BATCHES, 8 * MIB)
     return [
-        Middleware(SecurityHeaders, scripted=("/annotate", "/operate")),
+        Middleware(SecurityHeaders, scripted=("/annotate", "/mine", "/operate")),
         Middleware(CORSMiddleware, allow_origins=[]),
         Middleware(SameOrigin, public_url=ctx.settings.public_url),
         Middleware(BodyLimit, default=2 * MIB, limits=limits),
@@ -100,10 +101,11 @@ def _mount_pages(app: FastAPI, ctx: Context) -> FastAPI:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio as gr  # after the variables above: it reads them at import
 
-    from feedback_app.pages import annotate, operate, theme
+    from feedback_app.pages import annotate, mine, operate, theme
 
     for path, build, roles, head in (
         ("/annotate", annotate.build, policies.EVERYONE, theme.head("annotate")),
+        ("/mine", mine.build, policies.EVERYONE, theme.head("mine")),
         ("/operate", operate.build, policies.OPERATORS, theme.head("operate")),
     ):
         app = gr.mount_gradio_app(
@@ -112,7 +114,7 @@ def _mount_pages(app: FastAPI, ctx: Context) -> FastAPI:
             path,
             auth_dependency=auth_dependency(roles),
             theme=theme.make_theme(),
-            css_paths=[STATIC / "tokens.css", STATIC / "pages.css", STATIC / f"{path[1:]}.css"],
+            css_paths=[STATIC / f"{name}.css" for name in theme.styles(path[1:])],
             head=head,
             ssr_mode=False,
             run_history=False,

@@ -130,21 +130,13 @@ def open_mine(session: Session, user: User, annotation_id: int) -> Opened:
     )
 
 
-def last_mine(session: Session, user: User, project: Project, *, now: datetime | None = None) -> Annotation | None:
-    """What the person submitted last in a project and still counts; None when that was not in this session of work."""
-    since = (now or utc_now()) - SESSION_OF_WORK
-    return session.scalar(
-        select(Annotation)
-        .join(Item, Item.id == Annotation.item_id)
-        .where(
-            Annotation.user_id == user.id,
-            Annotation.submitted_at >= since,
-            Item.project_id == project.id,
-            _in_state(State.COUNTS),
-        )
-        .order_by(Annotation.submitted_at.desc(), Annotation.id.desc())
-        .limit(1)
-    )
+def last_mine(
+    session: Session, user: User, project: Project | None = None, *, now: datetime | None = None
+) -> Annotation | None:
+    """What the person submitted last (in a project) and still counts; None when not in this session of work."""
+    wanted = Filter(project=project, since=(now or utc_now()) - SESSION_OF_WORK)
+    lines = list_mine(session, user, wanted, limit=1).lines
+    return lines[0].annotation if lines else None
 
 
 def _matching(

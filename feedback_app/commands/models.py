@@ -11,6 +11,7 @@ from feedback_app.commands.train import flatten
 
 if TYPE_CHECKING:
     from storage.models import ModelVersion
+    from storage.taint import Standing
 
 app = typer.Typer(help="Model versions: list, show, promote, roll back.", no_args_is_help=True)
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="For instance policy-v3.")]
@@ -22,13 +23,17 @@ def list_(project: OptionalProject = None, as_json: JsonFlag = False) -> None:
     """The project's model versions."""
     from storage.engine import read_only
     from storage.registry import list_versions
+    from storage.taint import standing
 
     with open_store() as store, read_only(store.sessions) as session:
         found = pick_project(session, project)
-        rows = [_summary(version) for version in list_versions(session, found)]
+        stands = standing(session, found)
+        rows = [_summary(version, stands[version.id]) for version in list_versions(session, found)]
         name = found.name
-    shown = [(row["version"], row["status"], row["base_model"], row["run"], row["created_at"]) for row in rows]
-    columns = ("version", "status", "base model", "run", "made")
+    shown = [
+        (row["version"], row["status"], _mark(row), row["base_model"], row["run"], row["created_at"]) for row in rows
+    ]
+    columns = ("version", "status", "tainted", "base model", "run", "made")
     emit({"project": name, "versions": rows}, as_json, table(columns, shown))
 
 
@@ -37,12 +42,13 @@ def show(version: Version, project: OptionalProject = None, as_json: JsonFlag = 
     """One version: metrics, and its lineage down to the annotations that trained it."""
     from storage.engine import read_only
     from storage.registry import get_version, lineage
+    from storage.taint import standing
 
     with open_store() as store, read_only(store.sessions) as session:
         found = pick_project(session, project)
         row = get_version(session, found, version)
         line = lineage(session, row)
-        payload = _summary(row) | {
+        payload = _summary(row, standing(session, found)[row.id]) | {
             "project": found.name,
             "metrics": row.metrics,
             "sha256": row.sha256,
@@ -104,7 +110,11 @@ def rollback(
     )
 
 
-def _summary(version: ModelVersion) -> dict[str, Any]:
+def _mark(row: dict[str, Any]) -> str:
+    return f"{row['tainted_by']} annotations" if row["tainted_since"] else ""
+
+
+def _summary(version: ModelVersion, stands: Standing) -> dict[str, Any]:
     return {
         "version": version.name,
         "kind": version.kind,
@@ -112,4 +122,9 @@ def _summary(version: ModelVersion) -> dict[str, Any]:
         "base_model": version.base_model,
         "run": version.run_id,
         "created_at": version.created_at,
+        # Annotations that trained it and were withdrawn or erased since, its ancestors' among them.
+        "tainted_since": stands.since,
+        "tainted_by": stands.withdrawn,
+        "tainted_through": ", ".join(stands.through) or None,
+        "revised": stands.revised,
     }

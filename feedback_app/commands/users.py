@@ -9,7 +9,7 @@ import typer
 
 from feedback_app.commands.shared import JsonFlag, Store, emit, one_time_link, open_store, table
 
-app = typer.Typer(help="People: add, list, reset, disable.", no_args_is_help=True)
+app = typer.Typer(help="People: add, list, reset, disable, erase.", no_args_is_help=True)
 UserName = Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")]
 
 
@@ -74,6 +74,43 @@ def disable(name: UserName, as_json: JsonFlag = False) -> None:
 def enable(name: UserName, as_json: JsonFlag = False) -> None:
     """Let a disabled person in again."""
     _switch(name, True, as_json)
+
+
+@app.command()
+def erase(
+    name: UserName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: there is no way back.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Forget a person for good: their words, name and ways in go; empty shells and counts stay."""
+    from dataclasses import asdict
+
+    from storage.accounts import disable_user, get_user
+    from storage.erasure import erase_person
+
+    if not yes:
+        typer.confirm(f"Erase {name}, everything they wrote and chose? There is no way back.", abort=True, err=True)
+    with open_store() as store:
+        # First the door, in a transaction of its own: nothing is submitted while the rest goes on.
+        with store.sessions.begin() as session:
+            disable_user(session, get_user(session, name))
+        with store.sessions.begin() as session:
+            done = erase_person(session, get_user(session, name), None)
+    facts = [
+        ("account", done.name),
+        ("annotations left as empty shells", done.annotations),
+        ("texts blanked", done.blanked),
+        *((f"{what} deleted", count) for what, count in done.deleted.items()),
+        ("snapshots that hold their words", "\n".join(done.snapshots) or None),
+        ("run folders with copies", "\n".join(done.runs) or None),
+        ("model versions, now tainted", "\n".join(done.versions) or None),
+    ]
+    left = (
+        "the folders above (under FEEDBACK_HOME) still hold their words, as do exports and backups: delete what must go"
+        if done.snapshots
+        else "no snapshot holds their words; exports, backups and imported files may"
+    )
+    emit(asdict(done), as_json, table(("", ""), facts), left)
 
 
 @app.command(name="list")

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import text, to_enum
-from storage import members, registry
+from storage import members, registry, taint
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
 from storage.models import ModelVersion, Project, utc_now
 from storage.registry import BeforeAfter, Lineage
+from storage.taint import Standing
 
 CARDS = 6
 MAX_REASON = 2000
@@ -37,6 +38,7 @@ class VersionView:
 
     version: ModelVersion
     lineage: Lineage
+    standing: Standing
     against: str | None
     cards: list[BeforeAfter]
 
@@ -47,6 +49,7 @@ class ModelsView:
 
     project: str | None
     versions: list[ModelVersion]
+    standings: dict[int, Standing]  # by version id
     selected: VersionView | None
     now: datetime
     notice: str = ""
@@ -85,11 +88,12 @@ def decide(ctx: Context, name: str | None, project: str | None, version: Any, de
 
 def _view(session: Session, project: Project | None, wanted: Any, notice: str = "") -> ModelsView:
     if project is None:
-        return ModelsView(None, [], None, utc_now())
+        return ModelsView(None, [], {}, None, utc_now())
     versions = registry.list_versions(session, project)
     row = _pick(session, project, versions, wanted)
-    selected = _selected(session, project, versions, row) if row else None
-    return ModelsView(project.name, versions, selected, utc_now(), notice)
+    standings = taint.standing(session, project)
+    selected = _selected(session, project, versions, row, standings) if row else None
+    return ModelsView(project.name, versions, standings, selected, utc_now(), notice)
 
 
 def _pick(session: Session, project: Project, versions: list[ModelVersion], wanted: Any) -> ModelVersion | None:
@@ -103,11 +107,17 @@ def _pick(session: Session, project: Project, versions: list[ModelVersion], want
     )
 
 
-def _selected(session: Session, project: Project, versions: list[ModelVersion], row: ModelVersion) -> VersionView:
+def _selected(
+    session: Session,
+    project: Project,
+    versions: list[ModelVersion],
+    row: ModelVersion,
+    standings: dict[int, Standing],
+) -> VersionView:
     line = registry.lineage(session, row)
     against = _rival(versions, line, row)
     cards = registry.before_after(session, project, against, row, CARDS) if against else []
-    return VersionView(row, line, against.name if against else None, cards)
+    return VersionView(row, line, standings[row.id], against.name if against else None, cards)
 
 
 def _rival(versions: list[ModelVersion], line: Lineage, row: ModelVersion) -> ModelVersion | None:

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import text, to_enum
-from storage import accounts, audit
+from storage import accounts, audit, erasure
 from storage.enums import LinkPurpose, Role
+from storage.erasure import Erased
 from storage.models import User
 
 
@@ -23,6 +24,7 @@ class UserAction(StrEnum):
     DISABLE = "disable"
     ENABLE = "enable"
     RESET = "reset"
+    ERASE = "erase"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class UsersView:
     link_for: str = ""
     link_hours: float = 0
     notice: str = ""
+    erased: Erased | None = None
 
 
 def see_users(ctx: Context, name: str | None) -> UsersView:
@@ -55,11 +58,17 @@ def invite(ctx: Context, name: str | None, new_name: Any, role: Any) -> UsersVie
 
 
 def act(ctx: Context, name: str | None, target: Any, action: Any) -> UsersView:
-    """Disable, enable or reset a user; a reset makes a one-time link, and using it forgets the old password."""
+    """Disable, enable, reset or erase a user; a reset makes a one-time link, using it forgets the old password.
+
+    There is no way back from erasing: what they wrote and their ways in are gone (`storage.erasure`).
+    """
     with ctx.writing(name, policies.manage_users) as (session, user):
         wanted = to_enum(UserAction, action, "action")
         other = accounts.get_user(session, text(target, "name", 200))
         policies.change_user(user, other)
+        if wanted is UserAction.ERASE:
+            erased = erasure.erase_person(session, other, user)
+            return _view(session, user, notice=f"the account is {erased.name} now", erased=erased)
         audit.record(session, user, f"user.{wanted.value}", other.name)
         if wanted is UserAction.RESET:
             return _with_link(ctx, session, user, other, LinkPurpose.RESET)

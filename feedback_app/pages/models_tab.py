@@ -100,7 +100,7 @@ def version_list(view: ModelsView) -> str:
         Row(
             [
                 Markup(f"<b>{escape(version.name)}</b>"),
-                render.badge(version.status.value),
+                _badges(version),
                 headline(version),
                 f"run {version.run_id}" if version.run_id else "base model",
                 render.when(version.created_at, view.now),
@@ -117,6 +117,25 @@ def version_list(view: ModelsView) -> str:
     return render.table(["version", "status", "accuracy", "from", "made"], rows, empty)
 
 
+def _badges(version: ModelVersion) -> Markup:
+    status = render.badge(version.status.value)
+    return Markup(f"{status} {render.badge('tainted')}") if version.tainted_at else status
+
+
+def _taint(chosen: VersionView, view: ModelsView) -> Markup:
+    """That something it was trained on was taken back: since when, how much, and by which way."""
+    found = chosen.standing
+    if found.since is None:
+        return Markup("")
+    many = "annotation that trained it was" if found.withdrawn == 1 else "annotations that trained it were"
+    by = f", through {escape(', '.join(found.through))}" if found.through else ""
+    told = Markup(
+        f"<b>Tainted</b> since {render.when(found.since, view.now)}: {found.withdrawn:,} {many} withdrawn or erased{by}"
+        ". A version trained from now on does without them; retire this one when it must not be used."
+    )
+    return render.note(told, "warn")
+
+
 def headline(version: ModelVersion) -> str:
     """The accuracy that stands for the version, on test prompts where it was measured."""
     figures = dict(render.flat(version.metrics))
@@ -131,8 +150,9 @@ def detail(chosen: VersionView, view: ModelsView) -> str:
     rests = "the base model itself; no feedback went into it"
     if line.run is not None:
         rests = f"{len(line.annotation_ids):,} annotations"
-        if line.withdrawn:
-            rests += f" ({line.withdrawn:,} withdrawn since)"
+        since = [(line.withdrawn, "withdrawn"), (chosen.standing.revised, "revised")]
+        if changed := ", ".join(f"{count:,} {what} since" for count, what in since if count):
+            rests += f" ({changed})"
     pairs = [
         ("made", render.when(version.created_at, view.now)),
         ("comes from", Markup(chain) if chain else "the base model"),
@@ -145,9 +165,9 @@ def detail(chosen: VersionView, view: ModelsView) -> str:
     figures = [(key, render.number(value)) for key, value in render.flat(version.metrics)]
     metrics = render.fold("Metrics", render.facts(figures), is_open=True)
     return (
-        f'<div class="op-head"><h3>{escape(version.name)} {render.badge(version.status.value)}</h3>'
+        f'<div class="op-head"><h3>{escape(version.name)} {_badges(version)}</h3>'
         '<button type="button" class="op-button" data-panel="op-decide-panel">Decide…</button></div>'
-        f"{render.facts(pairs)}{metrics if figures else ''}"
+        f"{_taint(chosen, view)}{render.facts(pairs)}{metrics if figures else ''}"
     )
 
 

@@ -124,7 +124,19 @@ def make_theme() -> gr.themes.Base:
 
 
 # Scripts of a page beside pages.js and its own, in the order in which they need each other.
-_SCRIPTS = {"annotate": ("words", "spans", "ranking", "form")}
+_SCRIPTS = {
+    "annotate": ("words", "spans", "ranking", "form"),
+    "mine": ("words", "spans", "ranking", "form", "annotate"),
+}
+
+
+# The form of an annotation looks the same wherever it is filled in.
+_STYLES = {"mine": ("annotate",)}
+
+
+def styles(page: str) -> tuple[str, ...]:
+    """The style sheets of `page`, in order."""
+    return ("tokens", "pages", *_STYLES.get(page, ()), page)
 
 
 def head(page: str) -> str:

@@ -15,6 +15,7 @@ from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import QUEUED, event, sentence
 from storage.enums import Role
+from storage.erasure import Erased
 from storage.models import User, utc_now
 
 
@@ -87,6 +88,8 @@ def values(view: UsersView) -> list[Any]:
 
 
 def _state(user: User) -> str:
+    if user.erased_at:
+        return "erased"
     if user.disabled_at:
         return "disabled"
     return "active" if user.password_hash else "no password yet"
@@ -96,8 +99,16 @@ def _buttons(user: User, view: UsersView) -> Markup:
     reachable = user.role is Role.ANNOTATOR or view.my_role is Role.ADMIN
     if user.name == view.me or not reachable or view.my_role not in policies.OPERATORS:
         return Markup("")
-    actions = [UserAction.ENABLE] if user.disabled_at else [UserAction.RESET, UserAction.DISABLE]
-    labels = {UserAction.ENABLE: "Enable", UserAction.RESET: "Reset link", UserAction.DISABLE: "Disable"}
+    if user.erased_at is not None:
+        return Markup("")
+    # Erasing takes two steps: an account that is closed already submits nothing in between.
+    actions = [UserAction.ENABLE, UserAction.ERASE] if user.disabled_at else [UserAction.RESET, UserAction.DISABLE]
+    labels = {
+        UserAction.ENABLE: "Enable",
+        UserAction.RESET: "Reset link",
+        UserAction.DISABLE: "Disable",
+        UserAction.ERASE: "Erase…",
+    }
     return Markup(
         " ".join(
             f'<button type="button" class="op-button" data-user="{escape(user.name)}" data-action="{one.value}">'
@@ -107,7 +118,26 @@ def _buttons(user: User, view: UsersView) -> Markup:
     )
 
 
+def _erased(erased: Erased) -> str:
+    """What is gone, and what the operator still has to decide about."""
+    gone = f"{erased.annotations:,} annotations are empty shells now; {erased.blanked:,} texts were blanked."
+    if not erased.snapshots:
+        return render.note(f"{erased.name}: {gone} No snapshot was made with them.", "good")
+    rows = [
+        ("snapshots with their words", ", ".join(erased.snapshots)),
+        ("copies in run folders", ", ".join(erased.runs) or "none"),
+        ("model versions, now tainted", ", ".join(erased.versions) or "none"),
+    ]
+    told = (
+        f"{erased.name}: {gone} Files are left as they are: they freeze what models were trained on. Delete these "
+        "folders under FEEDBACK_HOME if the words must go, and train anew; exports and backups are yours to find."
+    )
+    return f"{render.note(told, 'warn')}{render.facts(rows)}"
+
+
 def _link(view: UsersView) -> str:
+    if view.erased is not None:
+        return _erased(view.erased)
     if not view.link:
         return ""
     told = (

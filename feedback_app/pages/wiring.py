@@ -51,15 +51,16 @@ def sentence(text: str) -> str:
 
 
 def account_links(name: str, role: Role, here: str) -> str:
-    """The right end of the top bar: the other page, the name, password and sign out."""
+    """The right end of the top bar: the other page, the name, the account and sign out."""
     other = ""
-    if here == "operate":
+    if here != "annotate":
         other = '<a class="fb-link" href="/annotate/">Annotate</a>'
-    elif role is not Role.ANNOTATOR:
-        other = '<a class="fb-link" href="/operate/">Operate</a>'
+    if here != "operate" and role is not Role.ANNOTATOR:
+        other += '<a class="fb-link" href="/operate/">Operate</a>'
     return f"""{other}
 <details class="fb-menu"><summary title="Account"><span class="fb-avatar">{escape(name[:1].upper())}</span></summary>
 <div class="fb-menu-list"><p><strong>{escape(name)}</strong><br><span>{escape(role.value)}</span></p>
+<a href="/mine/">My annotations</a>
 <a href="/account">Your account</a>
 <form method="post" action="/logout"><button type="submit">Sign out</button></form></div></details>"""
 

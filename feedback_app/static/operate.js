@@ -17,6 +17,9 @@
   };
   const QUESTIONS = {
     disable: (name) => `Disable ${name}? They are signed out everywhere at once. Their annotations stay.`,
+    erase: (name) =>
+      `Erase ${name} for good? Everything they wrote and chose, their name and their ways in are deleted. ` +
+      "There is no way back.",
     reset: (name) => `Make a reset link for ${name}? Using it replaces their password.`,
   };
   document.addEventListener("click", (event) => {
