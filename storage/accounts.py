@@ -127,8 +127,18 @@ def redeem_link(session: Session, token: str, *, now: datetime | None = None) ->
     ).scalar_one_or_none()
     user = session.get(User, link) if link is not None else None
     if user is None or user.disabled_at is not None:
-        raise Invalid("this link was used before or has expired; ask an operator for a new one")
+        raise Invalid(f"{_why_not(session, token, user)}; ask an operator for a new one")
     return user
+
+
+def _why_not(session: Session, token: str, user: User | None) -> str:
+    # Whoever holds the token may know: it tells nothing to those who only guess.
+    if user is not None:
+        return "the account of this link is disabled"
+    link = session.scalar(select(OneTimeLink).where(OneTimeLink.token_hash == _digest(token)))
+    if link is None:
+        return "this link is not complete, or was never made here"
+    return "this link was used before, or a newer one took its place" if link.used_at else "this link has expired"
 
 
 def find_link(session: Session, token: str, *, now: datetime | None = None) -> OneTimeLink | None:

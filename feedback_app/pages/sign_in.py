@@ -28,7 +28,6 @@ from feedback_app.security import (
 from storage.errors import FeedbackError
 
 WRONG = "Name and password do not fit together. Please try again."
-USED = "This link was used already, has expired, or is not complete. Ask an operator for a new one."
 
 # Of a sign-in through a provider, for as long as it takes there.
 OIDC_COOKIE, OIDC_SECONDS = "feedback_oidc", 900
@@ -141,10 +140,10 @@ class SignInRoutes:
             return self._slow_down(wait, "", None)
         try:
             entry = await anyio.to_thread.run_sync(account.enter_by_link, self.ctx, token, _browser(request))
-        except FeedbackError:
+        except FeedbackError as error:
             self.per_address.failed(key)
             links = [("Go to sign in", "/login")]
-            return page("notice", "This link does not work", status=410, lead=USED, links=links)
+            return page("notice", "This link does not work", status=410, lead=_sentence(error), links=links)
         return self._entered(entry, "/set-password" if entry.choose_password else None)
 
     async def logout_form(self, request: Request) -> Response:

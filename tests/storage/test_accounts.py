@@ -76,15 +76,17 @@ def test_a_link_works_once(session: Session) -> None:
     for _ in range(2):
         with pytest.raises(Invalid, match="used before"):
             accounts.redeem_link(session, token)
+    with pytest.raises(Invalid, match="not complete"):
+        accounts.redeem_link(session, token[:-1])
 
 
 def test_an_expired_or_replaced_link_is_refused(session: Session) -> None:
     user = factories.make_user(session)
     old = accounts.issue_link(session, user, LinkPurpose.LOGIN, DAY)
     new = accounts.issue_link(session, user, LinkPurpose.LOGIN, DAY)
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match="newer one"):
         accounts.redeem_link(session, old)
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match="expired"):
         accounts.redeem_link(session, new, now=factories.later(days=2))
     assert accounts.redeem_link(session, new) == user
 
@@ -110,6 +112,49 @@ def test_of_many_that_redeem_at_once_one_wins(sessions: sessionmaker[Session]) -
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["in"] + ["refused"] * 5
+
+
+def test_where_somebody_is_signed_in_is_listed_and_ended_one_by_one(session: Session) -> None:
+    user, other = factories.make_user(session), factories.make_user(session)
+    old = accounts.open_session(session, user, DAY, user_agent="Fire\x00fox" * 90, now=factories.later(hours=-2))
+    new = accounts.open_session(session, user, DAY, address="10.0.0.7")
+    accounts.open_session(session, user, DAY, now=factories.later(days=-2, hours=-1))
+    theirs = accounts.open_session(session, other, DAY)
+    first, second = accounts.list_sessions(session, user)
+    assert (first.address, second.user_agent[:14], len(second.user_agent)) == ("10.0.0.7", "FirefoxFirefox", 300)
+    accounts.end_session(session, user, second.id)
+    assert [accounts.session_user(session, token) for token in (old, new, theirs)] == [None, user, other]
+    for who, number in ((user, second.id), (other, first.id)):
+        with pytest.raises(NotFound):
+            accounts.end_session(session, who, number)
+
+
+def test_being_seen_is_noted_at_most_once_a_minute(session: Session) -> None:
+    user = factories.make_user(session)
+    start = factories.later()
+    accounts.open_session(session, user, DAY, now=start)
+    (row,) = accounts.list_sessions(session, user)
+    for seconds, noted in ((59, 0), (60, 60), (119, 60), (120, 120)):
+        accounts.note_seen(session, row.id, now=start + timedelta(seconds=seconds))
+        session.refresh(row)
+        assert row.last_seen_at == start + timedelta(seconds=noted)
+
+
+def test_somebody_a_provider_vouches_for_takes_over_no_name(session: Session) -> None:
+    anna = factories.make_user(session, "anna", Role.ADMIN)
+    made = accounts.create_from_identity(session, "https://id", "1", " anna\u202e ", Role.ANNOTATOR)
+    also = accounts.create_from_identity(session, "https://id", "2", "anna", Role.OPERATOR)
+    assert [user.name for user in (made, also)] == ["anna-2", "anna-3"]
+    assert accounts.find_identity(session, "https://id", "1") == made
+    assert accounts.find_identity(session, "https://other", "1") is None
+    assert [accounts.has_identity(session, user) for user in (anna, made)] == [False, True]
+    again = accounts.create_from_identity(session, "https://id", "1", "anna", Role.ADMIN)
+    assert again == made, "the second of two at the same moment finds the first"
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "\ud800", "x\n"])
+def test_a_name_that_nobody_can_have_is_not_looked_for(session: Session, name: str) -> None:
+    assert accounts.find_user(session, name) is None
 
 
 def test_no_token_stands_in_the_database(session: Session) -> None:

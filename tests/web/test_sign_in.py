@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
-from feedback_app.security import COOKIE, MIN_PASSWORD, Throttle, hash_password, password_matches, safe_next
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from feedback_app import security
+from feedback_app.security import (
+    COOKIE,
+    MIN_PASSWORD,
+    Throttle,
+    hash_password,
+    network_of,
+    password_matches,
+    safe_next,
+)
 from storage import accounts
 from storage.enums import LinkPurpose, Role
 from storage.errors import Invalid
@@ -65,6 +80,102 @@ def test_five_failures_make_an_account_wait_and_others_not(house, client):
     assert _sign_in(client, other).status_code == 303
 
 
+def test_a_stranger_elsewhere_locks_nobody_out(house):
+    name = house.person(password=True)
+    stranger, owner = (
+        TestClient(house.app, base_url="http://testserver", follow_redirects=False, client=(address, 1))
+        for address in ("203.0.113.5", "198.51.100.7")
+    )
+    codes = [_sign_in(stranger, name, "wrong").status_code for _ in range(8)]
+    assert codes == [401] * 5 + [429] * 3
+    assert _sign_in(stranger, name).status_code == 429, "not even with the right one: they may have guessed it"
+    assert _sign_in(owner, name).status_code == 303
+
+
+def test_guessing_at_many_accounts_from_one_address_has_to_wait(house):
+    guesser = TestClient(house.app, base_url="http://testserver", client=("203.0.113.6", 1))
+    codes = [_sign_in(guesser, f"guess {number}", "wrong").status_code for number in range(51)]
+    assert codes == [401] * 50 + [429]
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("203.0.113.5", "203.0.113.5"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:bbbb::2", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:203.0.113.5", "203.0.113.5"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_an_address_is_what_one_customer_has(host, network):
+    assert network_of(host) == network
+
+
+def test_twenty_sign_ins_at_once_keep_nobody_else_waiting(address, monkeypatch):
+    """The hashing is held up for as long as the test likes; everything else goes on."""
+    go_on, hashing = threading.Event(), threading.Semaphore(0)
+
+    def slow(_hash, _password):
+        hashing.release()
+        assert go_on.wait(60)
+        return False
+
+    monkeypatch.setattr(security, "password_matches", slow)
+    with ThreadPoolExecutor(20) as pool:
+        given = [{"name": f"slow {number}", "password": "wrong"} for number in range(20)]
+        waiting = [pool.submit(httpx.post, f"{address}/login", data=data, timeout=90) for data in given]
+        try:
+            assert hashing.acquire(timeout=60)
+            for _ in range(5):
+                assert httpx.get(f"{address}/healthz", timeout=30).status_code == 200
+            assert httpx.get(f"{address}/login", timeout=30).status_code == 200
+            assert not any(one.done() for one in waiting)
+        finally:
+            go_on.set()
+        assert {one.result().status_code for one in waiting} == {401}
+
+
+@pytest.mark.parametrize("name", ["x" * 2001, "x" * 1_000_000])
+def test_absurd_names_and_passwords_are_refused_without_hashing(house, client, monkeypatch, name):
+    monkeypatch.setattr(security, "password_matches", lambda *_: pytest.fail("it was hashed"))
+    for given in ({"name": name, "password": "x"}, {"name": "x", "password": name}):
+        assert client.post("/login", data=given).status_code in (413, 422)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x00b", "a\r\nset-cookie: x=1", "\u202egnp", "דנה", "%00", "<script>alert(1)</script>"]
+)
+def test_strange_names_are_just_names_that_nobody_has(house, client, name):
+    answer = client.post("/login", data={"name": name, "password": "x"})
+    assert answer.status_code == 401
+    assert "x=1" not in answer.headers.get("set-cookie", "")
+    assert "<script" not in answer.text
+
+
+def test_bytes_that_are_no_text_are_no_fault(client):
+    head = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/login", content=b"name=%ED%A0%80&password=%FF", headers=head).status_code in (401, 422)
+    assert client.post("/login", content=b"\xff\xfe=&&&=%", headers=head).status_code in (401, 422)
+
+
+@pytest.mark.parametrize("path", ["/login", "/set-password", "/logout"])
+def test_another_site_cannot_post_our_forms(house, as_user, path):
+    name = house.person(password=True)
+    here = as_user(name)
+    given = {"name": name, "password": PASSWORD, "again": PASSWORD, "current": PASSWORD}
+    for sent_by in ({"sec-fetch-site": "cross-site"}, {"origin": "null"}, {"origin": "https://evil.example"}):
+        assert here.post(path, data=given, headers=sent_by).status_code == 403
+    assert here.get("/").headers["location"] == "/annotate/"
+
+
+def test_a_name_written_from_right_to_left_turns_nothing_around_it(house, as_user):
+    with house.sessions.begin() as session:
+        factories.make_user(session, "דנה")
+    assert "“\u2068דנה\u2069”" in as_user("דנה").get("/set-password").text
+
+
 def test_throttle_opens_again_and_remembers_a_bounded_number():
     now = [0.0]
     throttle = Throttle(limit=2, window=10, capacity=3, clock=lambda: now[0])
@@ -110,8 +221,21 @@ def test_opening_a_link_does_not_use_it_and_it_works_once(house, client):
     assert client.get("/").headers["location"] == "/annotate/"
     client.cookies.clear()
     again = client.post(f"/login/link/{token}")
-    assert again.status_code == 410
+    assert (again.status_code, "was used before" in again.text) == (410, True)
     assert "set-cookie" not in again.headers
+
+
+def test_a_link_that_expired_or_was_cut_off_says_so(house, client):
+    name = house.person()
+    with house.sessions.begin() as session:
+        user = accounts.get_user(session, name)
+        token = accounts.issue_link(
+            session, user, LinkPurpose.INVITE, timedelta(hours=1), now=factories.later(hours=-2)
+        )
+    expired, cut = client.post(f"/login/link/{token}"), client.post(f"/login/link/{token[:-3]}")
+    assert (expired.status_code, cut.status_code) == (410, 410)
+    assert "This link has expired; ask an operator for a new one." in expired.text
+    assert "This link is not complete" in cut.text
 
 
 def test_an_invited_person_chooses_a_password_and_signs_in_with_it(house, client):
