@@ -18,7 +18,7 @@ from pathlib import Path
 
 import typer
 
-from feedback_app.commands import data, db, demo, doctor, models, projects, runs, serve, tokens, train, users
+from feedback_app.commands import data, db, demo, doctor, models, projects, quality, runs, serve, tokens, train, users
 from feedback_app.commands.shared import say
 from storage.errors import FeedbackError
 
@@ -40,6 +40,7 @@ app.command()(serve.worker)
 app.add_typer(db.app, name="db")
 app.command(name="import")(data.import_file)
 app.command()(data.export)
+app.command()(quality.quality)
 app.command()(train.train)
 app.add_typer(runs.app, name="runs")
 app.add_typer(models.app, name="models")

@@ -22,6 +22,7 @@ class What(StrEnum):
     RATINGS = "ratings"
     CRITIQUES = "critiques"
     ANNOTATIONS = "annotations"
+    QUALITY = "quality"
 
 
 class FileFormat(StrEnum):

@@ -24,6 +24,7 @@ _TOLD = {
     "ratings": "every rating, one a row",
     "critiques": "every critique with its completion",
     "annotations": "everything as it was said, one annotation a row",
+    "quality": "how each annotator stands beside the others, by criterion",
 }
 
 

@@ -8,7 +8,7 @@ import gradio as gr
 
 from feedback_app.handlers import data, models, people, project, runs
 from feedback_app.handlers.context import Context
-from feedback_app.pages import data_tab, models_tab, project_tab, render, runs_tab, users_tab
+from feedback_app.pages import data_tab, models_tab, project_tab, quality_tab, render, runs_tab, users_tab
 from feedback_app.pages.wiring import BRAND, QUICK, account_links, event
 from storage.errors import FeedbackError
 
@@ -43,6 +43,8 @@ def build(ctx: Context) -> gr.Blocks:
                 models_part = models_tab.ModelsTab(chosen)
             with gr.Tab("Data", id="data") as data_head:
                 data_part = data_tab.DataTab(chosen)
+            with gr.Tab("Quality", id="quality") as quality_head:
+                quality_part = quality_tab.QualityTab(chosen)
             with gr.Tab("Users", id="users") as users_head:
                 users_part = users_tab.UsersTab()
             with gr.Tab("Project", id="project") as project_head:
@@ -61,6 +63,7 @@ def build(ctx: Context) -> gr.Blocks:
         for part in (runs_part, models_part, data_part, users_part):
             part.connect(ctx)
         project_part.connect(ctx, see.everything, everything)
+        quality_part.connect(ctx, quality_head)
 
         demo.load(event(see.everything), [chosen, runs_part.selected], everything, js=JS_OF_URL, **QUICK)
         chosen.input(event(see.everything), [chosen], everything, js=JS_KEEP, **QUICK)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from storage.artifacts import publish_folder, write_via
 from storage.engine import translate_errors
 from storage.errors import Conflict, Invalid, NotFound
-from storage.export import annotation_bundles, critiques, preference, prompt_completion, ratings, unpaired
+from storage.export import annotation_bundles, critiques, preference, prompt_completion, quality, ratings, unpaired
 from storage.export.files import write_csv, write_jsonl, write_parquet
 from storage.export.hf import CARD, MARK, write_folder
 from storage.export.rows import Table
@@ -28,6 +28,7 @@ TABLES: dict[str, Callable[[Session, Project], Table]] = {
     "ratings": ratings.table,
     "critiques": critiques.table,
     "annotations": annotation_bundles.table,
+    "quality": quality.table,
 }
 _FILES: dict[str, Callable[[Table, Path], int]] = {
     "jsonl": write_jsonl,

@@ -152,7 +152,8 @@ def test_annotations_hold_everything_that_was_submitted_also_what_was_withdrawn(
 
 @pytest.mark.parametrize("what", TABLES)
 def test_every_table_is_the_same_in_every_format(desk, outbox, what):
-    filled(desk)
+    made = filled(desk)
+    desk.judge("bob", (made["p1a"], made["p1b"]), Outcome.FIRST)  # agreement takes two
     lines = rows_of(desk, what, outbox)
     names = list(lines[0])
     export(desk.session, desk.project, what, "parquet", outbox / "t.parquet")

@@ -8,6 +8,7 @@ import pytest
 
 from storage import annotations, items
 from storage.enums import AnnotationStatus, Outcome, Role
+from storage.export import TABLES
 from storage.ingest import ingest_file
 from storage.models import Assignment, Critique, Ranking, utc_now
 from storage.projects import get_project
@@ -182,3 +183,19 @@ def test_alpha_of_the_imported_pandalm_pairs(sessions, shared_data):
     assert found.judgements == 3 * found.things
     assert (found.things, round(found.alpha.value, 4)) == (839, 0.8607)
     assert all(0.93 < one.reliability < 0.98 for one in report.people)
+
+
+def test_the_export_has_a_row_a_question_and_annotator(desk):
+    for low in (1, 2, 4):
+        one, other = _pair(desk)
+        desk.judge("ann", (one, other), FIRST, ratings=[(one, "quality", low)])
+        desk.judge("ben", (one, other), FIRST, ratings=[(one, "quality", low + 1)])
+    rows = {(row["question"], row["annotator"]): row for row in TABLES["quality"](desk.session, desk.project).rows}
+    assert set(rows) == {(question, name) for question in (COMPARISONS, "quality") for name in ("ann", "ben")}
+    ann = rows["quality", "ann"]
+    assert (ann["metric"], ann["things"], ann["judged_with_a_majority"]) == ("ordinal", 3, 3)
+    assert (ann["majority"], ann["offset"], ann["split"]) == (0.0, -1.0, "train")
+    assert ann["alpha_low"] <= ann["alpha"] <= ann["alpha_high"]
+    # Everybody always preferred the same side: no alpha, but the majority is known.
+    assert (rows[COMPARISONS, "ann"]["alpha"], rows[COMPARISONS, "ann"]["majority"]) == (None, 1.0)
+    assert rows[COMPARISONS, "ann"]["offset"] is None
