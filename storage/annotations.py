@@ -66,11 +66,11 @@ def save_draft(
     session: Session, assignment_id: int, user: User, draft: JsonObject, *, now: datetime | None = None
 ) -> None:
     """Keep what has been typed so far, and keep the lease alive while it lives; raises `Conflict` after the submit."""
-    moment = now or utc_now()
     _check_length(draft)
     assignment = own_assignment(session, assignment_id, user)
     item = lock_item(session, assignment.item_id)
     session.refresh(assignment)
+    moment = now or utc_now()  # not before the lock: somebody else may have the lease by then
     if assignment.status is AssignmentStatus.SUBMITTED:
         raise Conflict("you have submitted this item already; load the next one")
     annotation = _live_annotation(session, item, user)
@@ -95,9 +95,9 @@ def submit(
     item, is out of range or too long, or when nothing was judged. A strength beside a tie is left out, as are
     refinements equal to their original and critiques without text and tags.
     """
-    moment = now or utc_now()
     assignment = own_assignment(session, assignment_id, user)
-    item = hold(session, assignment, user, moment)
+    item = hold(session, assignment, user, now)
+    moment = now or utc_now()
     cleaned = checked(session, item, submission)
     annotation = _live_annotation(session, item, user)
     if annotation is None:

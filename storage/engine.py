@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import PoolProxiedConnection
 
 from storage.errors import Invalid, StoreUnavailable
 
@@ -26,14 +29,15 @@ def make_engine(url: str) -> Engine:
 
     SQLite: WAL, foreign keys on, `synchronous=FULL` (an acknowledged commit survives a power cut), ten seconds of
     patience with other writers, and every transaction takes the write lock at its start unless it came from
-    `read_only`, so that no transaction fails half-way with "database is locked". PostgreSQL: psycopg, connections are
-    tested before use. Raises `Invalid` for any other URL.
+    `read_only`, so that no transaction fails half-way with "database is locked"; writers of one program take turns in
+    the order in which they came. PostgreSQL: psycopg, connections are tested before use. Raises `Invalid` for any
+    other URL.
     """
     parsed = database_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        _take_turns(engine)
         return engine
     return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10})
 
@@ -87,9 +91,83 @@ def _enter_wal(cursor: Any) -> None:
             return
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    reader = connection.get_execution_options().get(_READER, False)
-    connection.exec_driver_sql("BEGIN" if reader else "BEGIN IMMEDIATE")
+class _Turns:
+    """A lock that is handed over in the order of asking.
+
+    SQLite lets waiting writers try again after pauses of growing length, and whoever comes by when it is free gets it:
+    among a dozen threads one may find it taken for ten seconds.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def take(self, timeout: float) -> bool:
+        """Wait for one's turn; False when it did not come in time."""
+        with self._guard:
+            if not self._taken:
+                self._taken = True
+                return True
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        if mine.acquire(timeout=timeout):
+            return True
+        with self._guard:
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+                return False
+        return True  # it came in the last instant
+
+    def give_on(self) -> None:
+        """The next one's turn."""
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
+
+
+def _take_turns(engine: Engine) -> None:
+    """Writing transactions of one SQLite engine begin one after the other; other programs are SQLite's own matter."""
+    turns = _Turns()
+    holders: set[int] = set()  # the driver's connection whose turn it is, by identity
+    do_commit, do_rollback = engine.dialect.do_commit, engine.dialect.do_rollback
+
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get(_READER, False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        driver = connection.connection.driver_connection
+        if turns.take(BUSY_SECONDS):  # else let SQLite say that it is locked
+            holders.add(id(driver))
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except BaseException:
+            end(driver)
+            raise
+
+    def end(driver: Any, *_: Any) -> None:
+        if id(driver) in holders:
+            holders.remove(id(driver))
+            turns.give_on()
+
+    # The "commit" event comes before the commit; the turn ends after it. A failed commit is followed by a rollback.
+    def commit(dbapi_connection: PoolProxiedConnection) -> None:
+        do_commit(dbapi_connection)
+        end(dbapi_connection.driver_connection)
+
+    def rollback(dbapi_connection: PoolProxiedConnection) -> None:
+        try:
+            do_rollback(dbapi_connection)
+        finally:
+            end(dbapi_connection.driver_connection)
+
+    event.listen(engine, "begin", begin)
+    event.listen(engine, "invalidate", end)
+    engine.dialect.do_commit = commit  # type: ignore[method-assign]  # no event comes after a commit
+    engine.dialect.do_rollback = rollback  # type: ignore[method-assign]  # as above
 
 
 def make_sessions(engine: Engine) -> sessionmaker[Session]:

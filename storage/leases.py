@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -29,6 +30,9 @@ from storage.models import (
 from storage.prompts import storable
 from storage.selection import Chosen, choose, has_room
 
+# A lease that ends sooner than this may end before the transaction that looks at it: its item is locked first.
+_NEAR = timedelta(seconds=60)
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -52,20 +56,22 @@ def lease_next(
     item that the person judged or skipped never comes again, and an item never has more annotations and live leases
     together than it has places (`storage.selection.places`), however many ask at the same moment.
     """
-    moment = now or utc_now()
+    # Two tabs of one person take turns, so that both get the same item. Lock order everywhere: an item that is being
+    # submitted, then the user; from here on nothing waits (SKIP LOCKED), so nobody can wait in a circle.
+    session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
+    moment = now or utc_now()  # not before: a clock read before a wait takes a lost lease for a live one
     own = _own_lease(session, project, user, moment)
     if own is not None:
         return _lease(session, own)
     chosen = choose(session, project, user, moment, rng)
     if chosen is None:
         return None
-    return _lease(session, _assign(session, project, user, chosen, moment, rng))
+    members = _members(session, chosen.item.id)
+    assignment, fresh = _assign(session, project, user, chosen, members, moment, rng)
+    return _lease(session, assignment, members, fresh=fresh)
 
 
 def _own_lease(session: Session, project: Project, user: User, now: datetime) -> Assignment | None:
-    # Two tabs of one person take turns, so that both get the same item. Lock order everywhere: an item that is being
-    # submitted, then the user; from here on nothing waits (SKIP LOCKED), so nobody can wait in a circle.
-    session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
     held = session.scalars(
         select(Assignment)
         .where(
@@ -86,7 +92,7 @@ def _own_lease(session: Session, project: Project, user: User, now: datetime) ->
 
 def _still_theirs(session: Session, assignment: Assignment, user: User, now: datetime) -> bool:
     query = select(Item).where(Item.id == assignment.item_id)
-    if assignment.expires_at <= now:
+    if assignment.expires_at <= now + _NEAR:
         query = query.with_for_update(skip_locked=True)
     item = session.scalar(query.execution_options(populate_existing=True))
     if item is None:
@@ -107,19 +113,36 @@ def lock_item(session: Session, item_id: int) -> Item:
     return session.scalars(query).one()
 
 
+def _members(session: Session, item_id: int) -> dict[int, str]:
+    """The texts of an item's completions by id, in the order of their places."""
+    rows = session.execute(
+        select(Completion.id, Completion.text)
+        .join(ItemCompletion, ItemCompletion.completion_id == Completion.id)
+        .where(ItemCompletion.item_id == item_id)
+        .order_by(ItemCompletion.position)
+    )
+    return dict(rows.all())
+
+
+class _Assigned(NamedTuple):
+    assignment: Assignment
+    fresh: bool  # the person never had the item before
+
+
 def _assign(
-    session: Session, project: Project, user: User, chosen: Chosen, now: datetime, rng: random.Random
-) -> Assignment:
+    session: Session,
+    project: Project,
+    user: User,
+    chosen: Chosen,
+    members: dict[int, str],
+    now: datetime,
+    rng: random.Random,
+) -> _Assigned:
     item = chosen.item
-    assignment = session.scalar(select(Assignment).where(Assignment.item_id == item.id, Assignment.user_id == user.id))
+    found = session.scalar(select(Assignment).where(Assignment.item_id == item.id, Assignment.user_id == user.id))
+    assignment = found
     if assignment is None:
-        order = list(
-            session.scalars(
-                select(ItemCompletion.completion_id)
-                .where(ItemCompletion.item_id == item.id)
-                .order_by(ItemCompletion.position)
-            )
-        )
+        order = list(members)
         rng.shuffle(order)
         assignment = Assignment(project_id=project.id, item_id=item.id, user_id=user.id, shown_order=order)
         session.add(assignment)
@@ -130,20 +153,29 @@ def _assign(
     assignment.expires_at = now + timedelta(seconds=project.lease_seconds)
     assignment.closed_at = None
     session.flush()
-    return assignment
+    return _Assigned(assignment, found is None)
 
 
-def _lease(session: Session, assignment: Assignment) -> Lease:
+def _lease(
+    session: Session, assignment: Assignment, members: dict[int, str] | None = None, *, fresh: bool = False
+) -> Lease:
     messages, kind = session.execute(
         select(Prompt.messages, Item.kind).join(Item, Item.prompt_id == Prompt.id).where(Item.id == assignment.item_id)
     ).one()
-    members = session.execute(
-        select(Completion.id, Completion.text)
-        .join(ItemCompletion, ItemCompletion.completion_id == Completion.id)
-        .where(ItemCompletion.item_id == assignment.item_id)
+    texts = _members(session, assignment.item_id) if members is None else members
+    return Lease(
+        assignment_id=assignment.id,
+        item_id=assignment.item_id,
+        prompt_messages=messages,
+        completions=[(completion_id, texts[completion_id]) for completion_id in assignment.shown_order],
+        expires_at=assignment.expires_at,
+        draft=None if fresh else _draft(session, assignment),
+        kind=kind,
     )
-    texts = dict(members.all())
-    draft = session.scalar(
+
+
+def _draft(session: Session, assignment: Assignment) -> JsonObject | None:
+    return session.scalar(
         select(Annotation.draft).where(
             Annotation.item_id == assignment.item_id,
             Annotation.user_id == assignment.user_id,
@@ -151,15 +183,6 @@ def _lease(session: Session, assignment: Assignment) -> Lease:
             Annotation.superseded_at.is_(None),
             Annotation.withdrawn_at.is_(None),
         )
-    )
-    return Lease(
-        assignment_id=assignment.id,
-        item_id=assignment.item_id,
-        prompt_messages=messages,
-        completions=[(completion_id, texts[completion_id]) for completion_id in assignment.shown_order],
-        expires_at=assignment.expires_at,
-        draft=draft,
-        kind=kind,
     )
 
 
@@ -173,21 +196,23 @@ def own_assignment(session: Session, assignment_id: int, user: User) -> Assignme
     return assignment
 
 
-def hold(session: Session, assignment: Assignment, user: User, now: datetime) -> Item:
+def hold(session: Session, assignment: Assignment, user: User, now: datetime | None) -> Item:
     """Make sure that the lease still counts, and lock its item; raises `Conflict` when it is closed or lost.
 
-    A lease that ran out still counts while nobody else has taken the item's place.
+    A lease that ran out still counts while nobody else has taken the item's place. `now` None: the moment in which
+    the item is locked, which may be long after the call.
     """
     item = lock_item(session, assignment.item_id)
     session.refresh(assignment)
+    moment = now or utc_now()
     if assignment.status is AssignmentStatus.SUBMITTED:
         raise Conflict("you have submitted this item already; load the next one")
     if assignment.status is AssignmentStatus.SKIPPED:
         raise Conflict("you have skipped this item; load the next one")
     if item.status is ItemStatus.FLAGGED:
         raise Conflict("this item was flagged and taken out of the queue; load the next one")
-    live = assignment.status is AssignmentStatus.LEASED and assignment.expires_at > now
-    if not live and not has_room(session, item, user, now):
+    live = assignment.status is AssignmentStatus.LEASED and assignment.expires_at > moment
+    if not live and not has_room(session, item, user, moment):
         raise Conflict("your time for this item ran out and others have judged it; load the next one")
     return item
 
@@ -195,15 +220,15 @@ def hold(session: Session, assignment: Assignment, user: User, now: datetime) ->
 def get_lease(session: Session, assignment_id: int, user: User, *, now: datetime | None = None) -> Lease:
     """The user's lease as it stands; raises `Conflict` when it is closed, or ran out and the item was taken."""
     assignment = own_assignment(session, assignment_id, user)
-    hold(session, assignment, user, now or utc_now())
+    hold(session, assignment, user, now)
     return _lease(session, assignment)
 
 
 def renew(session: Session, assignment_id: int, user: User, *, now: datetime | None = None) -> datetime:
     """Extend the lease by the project's full time and return its new end; raises `Conflict` as `get_lease` does."""
-    moment = now or utc_now()
     assignment = own_assignment(session, assignment_id, user)
-    hold(session, assignment, user, moment)
+    hold(session, assignment, user, now)
+    moment = now or utc_now()
     seconds = session.scalars(select(Project.lease_seconds).where(Project.id == assignment.project_id)).one()
     assignment.status, assignment.closed_at = AssignmentStatus.LEASED, None
     assignment.expires_at = moment + timedelta(seconds=seconds)

@@ -32,11 +32,11 @@ from sqlalchemy import ColumnElement, and_, bindparam, exists, false, func, or_,
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage.configs import AnnotationSettings, parse
-from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus, SelectionReason
-from storage.models import Annotation, Assignment, Item, Project, User
+from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus, ModelKind, SelectionReason
+from storage.models import Annotation, Assignment, Item, ModelVersion, Project, User
 from storage.scores import ensemble, priorities
 
-NEWEST = 128
+NEWEST = 64
 REPEATS = 256
 _OLDEST = 16  # alternatives where others take the oldest in the same instant
 _TRIES = 30
@@ -60,20 +60,27 @@ def choose(session: Session, project: Project, user: User, now: datetime, rng: r
     waiting could end in a circle with a submit in this same transaction.
     """
     queue = _Queue(session, project, user, now)
+    settings = parse(AnnotationSettings, project.annotation_settings or {})
     for _ in range(_TRIES):
-        wanted, reason = queue.wanted()
+        bounds = queue.bounds(repeats=settings.repeat_share > 0)
+        wanted, reason = queue.wanted(bounds)
         if not wanted:
             return None
-        chosen = _draw(queue, wanted, reason, rng)
+        chosen = _draw(queue, settings, bounds, wanted, reason, rng)
         if chosen is not None:
             return chosen
         time.sleep(_PAUSE_SECONDS)  # others hold what is free this instant; they are done within milliseconds
     return None
 
 
-def _draw(queue: _Queue, wanted: list[int], reason: SelectionReason, rng: random.Random) -> Chosen | None:
-    settings = parse(AnnotationSettings, queue.project.annotation_settings or {})
-    bounds = queue.bounds(repeats=settings.repeat_share > 0)
+def _draw(
+    queue: _Queue,
+    settings: AnnotationSettings,
+    bounds: _Bounds,
+    wanted: list[int],
+    reason: SelectionReason,
+    rng: random.Random,
+) -> Chosen | None:
     repeat_share = settings.repeat_share if bounds.repeats else 0.0
     rest_share = 1 - settings.random_share - repeat_share
     place = rng.random()
@@ -99,9 +106,10 @@ def _draw(queue: _Queue, wanted: list[int], reason: SelectionReason, rng: random
 
 
 class _Bounds(NamedTuple):
-    low: int  # ids of the project's open items
+    low: int  # ids of the project's open items; 0 without any
     high: int
     repeats: bool  # there is something to repeat
+    rewards: bool  # there are reward models
 
 
 @dataclass(frozen=True)
@@ -129,20 +137,22 @@ class _Queue:
     def _downwards(self, start: int, limit: int) -> dict[int, int]:
         return dict(self.session.execute(_DOWNWARDS, self._values(start=start, limit=limit)).all())
 
-    def wanted(self) -> tuple[list[int], SelectionReason]:
+    def wanted(self, bounds: _Bounds) -> tuple[list[int], SelectionReason]:
         """Items by how much they are wanted, and what decided that."""
-        versions = [version.id for version in ensemble(self.session, self.project)]
-        if versions:
+        if not bounds.high:
+            return [], SelectionReason.OLDEST
+        if bounds.rewards:
+            versions = [version.id for version in ensemble(self.session, self.project)]
             ranked = priorities(self.session, self._downwards(_LAST_ID, NEWEST), versions)
             if ranked:
                 return sorted(ranked, key=lambda item_id: (-ranked[item_id], item_id)), SelectionReason.UNCERTAIN
         return list(self._upwards(0, _OLDEST)), SelectionReason.OLDEST
 
     def bounds(self, repeats: bool) -> _Bounds:
-        """Where the open items begin and end, and whether there is something to repeat."""
+        """Where the open items begin and end, and what else there is to choose by."""
         statement = _BOUNDS if repeats and self.project.overlap == 1 else _BOUNDS_ALONE
         row = self.session.execute(statement, self._values()).one()
-        return _Bounds(row.low or 0, row.high or 0, bool(row.repeats))
+        return _Bounds(row.low or 0, row.high or 0, bool(row.repeats), bool(row.rewards))
 
     def repeats(self) -> list[int]:
         """Judged items that this person may judge as well."""
@@ -277,5 +287,6 @@ _REPEATS = (
 )
 _LOW = select(func.min(Item.id)).where(_OPEN).scalar_subquery().label("low")
 _HIGH = select(func.max(Item.id)).where(_OPEN).scalar_subquery().label("high")
-_BOUNDS = select(_LOW, _HIGH, exists(select(_REPEATS.c.id)).label("repeats"))
-_BOUNDS_ALONE = select(_LOW, _HIGH, false().label("repeats"))
+_REWARDS = exists().where(ModelVersion.project_id == bindparam("project"), ModelVersion.kind == ModelKind.REWARD)
+_BOUNDS = select(_LOW, _HIGH, exists(select(_REPEATS.c.id)).label("repeats"), _REWARDS.label("rewards"))
+_BOUNDS_ALONE = select(_LOW, _HIGH, false().label("repeats"), _REWARDS.label("rewards"))

@@ -181,3 +181,43 @@ def test_many_threads_write_without_an_error(sessions: sessionmaker[Session]) ->
     assert failures == []
     with sessions() as session:
         assert len(session.scalars(select(User)).all()) == 60
+
+
+def test_writers_of_one_program_take_turns_in_the_order_of_asking() -> None:
+    turns = engine_module._Turns()
+    assert turns.take(timeout=1)
+    order: list[int] = []
+
+    def write(number: int) -> None:
+        assert turns.take(timeout=60)
+        order.append(number)
+        turns.give_on()
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(6)]
+    for waiting, thread in enumerate(threads, start=1):
+        thread.start()
+        while len(turns._waiting) < waiting:
+            pass
+    assert not turns.take(timeout=0.01), "whoever gives up is out of the line"
+    turns.give_on()
+    for thread in threads:
+        thread.join()
+    assert order == list(range(6))
+    assert turns.take(timeout=1)
+
+
+def test_a_turn_ends_with_its_transaction_however_it_ends(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "BUSY_SECONDS", 0.05)
+    engine = make_engine(sqlite_url)
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(text("INSERT INTO one_time_links (id) VALUES (1)"))
+    broken = engine.connect()
+    broken.execute(text("SELECT 1"))
+    with pytest.raises(DBAPIError, match="locked"), engine.begin():
+        pass
+    broken.invalidate()
+    broken.close()
+    for _ in range(3):
+        with engine.begin() as connection:
+            connection.execute(text("SELECT 1"))
+    engine.dispose()

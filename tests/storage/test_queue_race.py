@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage import annotations, items
+from benchmarks import queue as trial
+from storage import annotations, items, leases
 from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus
 from storage.errors import Conflict
 from storage.models import Annotation, Assignment, Item, utc_now
@@ -185,36 +186,59 @@ def test_people_who_submit_and_go_on_in_one_transaction_never_block_each_other(
     assert submitted == 32
 
 
-_WORKER = """
-import random, sys
-from storage.engine import make_engine, make_sessions
-from storage.items import lease_next
-from storage.models import Project, User
-from storage.annotations import Submission, PreferenceInput, submit
-from storage.enums import Outcome
-sessions = make_sessions(make_engine(sys.argv[1]))
-rng = random.Random(int(sys.argv[2]))
-while True:
-    with sessions.begin() as session:
-        user, project = session.get_one(User, int(sys.argv[2])), session.get_one(Project, 1)
-        lease = lease_next(session, project, user, rng=rng)
-    if lease is None:
-        break
-    first, second = (completion_id for completion_id, _ in lease.completions)
-    with sessions.begin() as session:
-        submit(session, lease.assignment_id, user, Submission(preference=PreferenceInput(first, second, Outcome.FIRST)))
-"""
+def test_thirty_two_threads_double_lose_and_leave_nothing(database_url: str) -> None:
+    """The small form of `python -m benchmarks.queue`, which has 2,000 items."""
+    proof = trial.in_threads(database_url, 40, overlap=2)
+    assert (proof.doubled, proof.lost, proof.stuck) == (0, 0, 0), proof.problems
+    assert proof.annotations == 80
 
 
-def test_several_processes_share_one_queue(sessions: sessionmaker[Session], database_url: str) -> None:
+def test_processes_killed_in_the_middle_double_lose_and_leave_nothing(database_url: str, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    proof = trial.in_processes(database_url, 60, logs, processes=4, kills=3, overlap=2)
+    assert (proof.doubled, proof.lost, proof.stuck) == (0, 0, 0), proof.problems
+    assert (proof.annotations, proof.killed) == (120, 3)
+
+
+def test_a_clock_read_before_a_wait_does_not_keep_a_lost_lease_alive(
+    sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ann's submit waits while bob, whose item it is by now, submits his own."""
     with sessions.begin() as session:
         project = factories.make_project(session)
-        users = [factories.make_user(session) for _ in range(2)]
-        factories.make_items(session, project, 16)
-        assert project.id == 1
-    started = [subprocess.Popen([sys.executable, "-c", _WORKER, database_url, str(user.id)]) for user in users]
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+        ann, bob = factories.make_user(session), factories.make_user(session)
+        factories.make_item(session, project)
+        start = utc_now() - timedelta(minutes=20, seconds=-1)  # ann has a second left
+        held = factories.make_lease(session, project, ann, now=start)
+        late = start + timedelta(minutes=21)
+        outcomes: list[str] = []
+        waiting = threading.Event()
+        own = leases.lock_item
+
+        def lock(session: Session, item_id: int) -> Item:
+            waiting.set()
+            return own(session, item_id)
+
+        def submit() -> None:
+            try:
+                with sessions.begin() as session:
+                    annotations.submit(session, held.assignment_id, ann, factories.prefer_first(held))
+                outcomes.append("stored")
+            except Conflict:
+                outcomes.append("refused")
+
+    with sessions.begin() as session:
+        taken = factories.make_lease(session, project, bob, now=late)
+        annotations.submit(session, taken.assignment_id, bob, factories.prefer_first(taken), now=late)
+        monkeypatch.setattr(leases, "lock_item", lock)
+        slow = threading.Thread(target=submit)
+        slow.start()
+        if session.get_bind().dialect.name == "postgresql":
+            waiting.wait(60)
+        while utc_now() < held.expires_at:
+            time.sleep(0.01)
+    slow.join()
+    assert outcomes == ["refused"]
     with sessions() as session:
-        judged = list(session.scalars(select(Item.judged)))
-        assert (min(judged), max(judged) <= 2) == (1, True)  # two where an item was repeated for agreement
-        assert session.scalar(select(func.count()).select_from(Annotation)) == sum(judged)
+        assert session.scalars(select(Item.judged)).one() == 1
