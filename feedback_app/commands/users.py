@@ -121,10 +121,16 @@ def list_(as_json: JsonFlag = False) -> None:
 
     with open_store() as store, read_only(store.sessions) as session:
         rows = [
-            {"name": user.name, "role": user.role, "disabled": user.disabled_at is not None, "since": user.created_at}
+            {
+                "name": user.name,
+                "role": user.role,
+                "disabled": user.disabled_at is not None,
+                "state": "erased" if user.erased_at else "disabled" if user.disabled_at else "active",
+                "since": user.created_at,
+            }
             for user in list_users(session)
         ]
-    shown = [(row["name"], row["role"], "disabled" if row["disabled"] else "active", row["since"]) for row in rows]
+    shown = [(row["name"], row["role"], row["state"], row["since"]) for row in rows]
     emit({"users": rows}, as_json, table(("name", "role", "state", "since"), shown))
 
 
