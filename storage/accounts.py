@@ -248,6 +248,11 @@ def has_identity(session: Session, user: User) -> bool:
     return session.scalar(select(Identity.id).where(Identity.user_id == user.id).limit(1)) is not None
 
 
+def users_by_provider(session: Session) -> frozenset[int]:
+    """The ids of all who sign in through an OpenID Connect provider."""
+    return frozenset(session.scalars(select(Identity.user_id)))
+
+
 def create_from_identity(session: Session, issuer: str, subject: str, wished: str, role: Role) -> User:
     """A new user for somebody a provider vouches for, called `wished` or, where that is taken, `wished-2` and so on.
 

@@ -39,6 +39,7 @@ class UsersView:
     link_hours: float = 0
     notice: str = ""
     erased: Erased | None = None
+    by_provider: frozenset[int] = frozenset()  # who needs no password here
 
 
 def see_users(ctx: Context, name: str | None) -> UsersView:
@@ -87,4 +88,5 @@ def _with_link(ctx: Context, session: Session, user: User, target: User, purpose
 
 
 def _view(session: Session, user: User, **extra: Any) -> UsersView:
-    return UsersView(accounts.list_users(session), user.name, user.role, **extra)
+    provided = accounts.users_by_provider(session)
+    return UsersView(accounts.list_users(session), user.name, user.role, by_provider=provided, **extra)

@@ -83,7 +83,8 @@ _TEMPLATES = {
 <ul class="rows">
 {% for one in sessions %}<li><div><b>{{ one.device }}</b>
 {% if one.here %}<span class="tag">this browser</span>{% endif %}<br>
-<span class="muted">{{ one.address }}{{ " · " if one.address }}seen {{ one.seen }} · since {{ one.since }}</span>
+<span class="muted">{{ one.address }}{{ " · " if one.address }}seen {{ one.seen }} ·
+<span class="keep">since {{ one.since }}</span></span>
 </div>
 <form method="post" action="/account/sessions/end"><input type="hidden" name="session" value="{{ one.id }}">
 <button class="small quiet" type="submit" aria-label="Sign out {{ one.device }}">Sign out</button></form></li>
@@ -93,12 +94,13 @@ _TEMPLATES = {
 <button class="small quiet" type="submit">Sign out everywhere</button></form></section>
 <section id="tokens"><h2>API tokens</h2>
 <p class="muted">A program with one of these acts as you, within its scopes.</p>
-{% if view.made %}<div class="made" role="status"><label for="made">Copy it now: it is not shown again.</label>
-<input id="made" readonly value="{{ view.made }}" autofocus></div>{% endif %}
+{% if view.made %}<div class="made" role="status"><b>Copy it now: it is not shown again.</b>
+<code id="made">{{ view.made }}</code></div>{% endif %}
 {% if tokens %}<ul class="rows">
 {% for one in tokens %}<li><div><b><bdi>{{ one.name }}</bdi></b>
 <span class="tag {{ one.kind }}">{{ one.state }}</span><br>
-<span class="muted">{{ one.scopes }} · <bdi>{{ one.project }}</bdi> · {{ one.until }} · used {{ one.used }}</span>
+<span class="muted">{{ one.scopes }} · <bdi>{{ one.project }}</bdi> ·
+<span class="keep">{{ one.until }}</span> · used {{ one.used }}</span>
 </div>
 {% if one.live %}<form method="post" action="/account/tokens/revoke">
 <input type="hidden" name="token" value="{{ one.id }}">

@@ -75,9 +75,9 @@ def values(view: UsersView) -> list[Any]:
     rows = [
         Row(
             [
-                Markup(f"<b>{escape(user.name)}</b>{' (you)' if user.name == view.me else ''}"),
+                Markup(f"<b><bdi>{escape(user.name)}</bdi></b>{' (you)' if user.name == view.me else ''}"),
                 user.role.value,
-                render.badge(_state(user)),
+                render.badge(_state(user, view)),
                 render.when(user.created_at, now),
                 _buttons(user, view),
             ]
@@ -87,12 +87,12 @@ def values(view: UsersView) -> list[Any]:
     return [render.table(["name", "role", "state", "since", ""], rows, "Nobody yet."), _link(view)]
 
 
-def _state(user: User) -> str:
+def _state(user: User, view: UsersView) -> str:
     if user.erased_at:
         return "erased"
     if user.disabled_at:
         return "disabled"
-    return "active" if user.password_hash else "no password yet"
+    return "active" if user.password_hash or user.id in view.by_provider else "no password yet"
 
 
 def _buttons(user: User, view: UsersView) -> Markup:
@@ -141,7 +141,7 @@ def _link(view: UsersView) -> str:
     if not view.link:
         return ""
     told = (
-        f"One-time link for <b>{escape(view.link_for)}</b>. It is shown only now and works once, within "
+        f"One-time link for <b><bdi>{escape(view.link_for)}</bdi></b>. It is shown only now and works once, within "
         f"{view.link_hours:g} hours. Send it on a private channel."
     )
     return (
