@@ -3,19 +3,14 @@
   "use strict";
   const feedback = (window.feedback = window.feedback || {});
 
-  // Gradio turns dark once it has loaded; waiting for that shows a light page first, and colours on their way.
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const asked = new URLSearchParams(location.search).get("__theme");
-  const paint = () => {
-    const on = asked === "dark" || (asked !== "light" && dark.matches);
-    document.documentElement.classList.toggle("dark", on);
-  };
-  paint();
-  dark.addEventListener("change", paint);
-
+  let leaving = false;
   const toLogin = () => {
+    if (leaving) return;
+    leaving = true;
+    // What was typed last is kept in this browser first: a submit that was refused has stored nothing.
+    document.getElementById("fb-save")?.click();
     const here = location.pathname + location.search;
-    location.assign("/login?next=" + encodeURIComponent(here));
+    setTimeout(() => location.assign("/login?next=" + encodeURIComponent(here)), 200);
   };
   const plainFetch = window.fetch.bind(window);
   window.fetch = async (...args) => {
