@@ -20,6 +20,7 @@ from storage.models import Completion, ModelVersion, Project, Prompt, Run
 from storage.prompts import add_completion
 from storage.registry import base_version, champion, list_versions, newest_candidate, next_number, register_version
 from storage.runs import add_log
+from storage.scores import Score, add_scores, ensemble
 from storage.snapshots import snapshot_paths, verify_snapshot
 from trainer.folder import Job, RunFolder
 
@@ -100,8 +101,25 @@ def _generate_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
         # Runs with one seed must not write the same completions again for the same prompt.
         seed=run.seed + 7919 * run.id,
         adapters={version.name: _adapter(version, place.home) for version in writers},
+        rewards=_rewards(session, run, first, place),
         sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
     )
+
+
+def _rewards(session: Session, run: Run, policy: ModelVersion, place: Place) -> dict[str, str]:
+    """The reward models that score what is written; one that cannot be used is left out, with a line in the log."""
+    found: dict[str, str] = {}
+    for version in ensemble(session, run.project):
+        if version.base_model != policy.base_model:
+            continue  # its adapter fits another model
+        try:
+            folder = _adapter(version, place.home)
+        except ModelUnusable as error:
+            add_log(session, run.id, [f"{version.name} scores nothing: {error}"])
+            continue
+        if folder is not None:
+            found[version.name] = folder
+    return found
 
 
 def _challenger(session: Session, project: Project, first: ModelVersion) -> ModelVersion | None:
@@ -149,6 +167,7 @@ def enter_completions(session: Session, run: Run, folder: RunFolder, result: dic
     job = folder.job()
     versions = {version.name: version for version in list_versions(session, run.project)}
     by_prompt: dict[int, list[Completion]] = {}
+    scores: list[Score] = []
     with (folder.out / "completions.jsonl").open(encoding="utf-8") as file:
         for row in map(json.loads, file):
             prompt = session.get_one(Prompt, row["prompt_id"])
@@ -166,6 +185,9 @@ def enter_completions(session: Session, run: Run, folder: RunFolder, result: dic
                 latency_ms=row["latency_ms"],
             )
             by_prompt.setdefault(prompt.id, []).append(added.row)
+            for name, value in row.get("scores", {}).items():
+                scores.append(Score(added.row.id, versions[name].id, value))
+    add_scores(session, scores)
     wanted = parse(GenerateConfig, run.config).completions_per_prompt
     kind = ItemKind.SINGLE if wanted == 1 else ItemKind.PAIR
     items = 0

@@ -49,6 +49,7 @@ class Job(BaseModel):
     adapters: dict[str, str | None] = Field(
         default_factory=dict
     )  # generate: version name -> adapter folder, None: base
+    rewards: dict[str, str] = Field(default_factory=dict)  # generate: reward version name -> adapter folder
     sampling: dict[str, Any] = Field(default_factory=dict)  # generate: storage.configs.SamplingSettings
 
 

@@ -2,7 +2,7 @@
 
 requests.jsonl, one object a prompt: {"prompt_id", "messages", "versions": [one name per completion], "avoid": [texts]}.
 out/completions.jsonl, one object a completion: {"prompt_id", "version", "text", "token_count", "mean_logprob",
-"latency_ms", "seed"}; a prompt's completions stand together.
+"latency_ms", "seed", "scores": {reward version: its reward}}; a prompt's completions stand together.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from storage.configs import GenerateConfig, SamplingSettings, parse
+from storage.errors import ModelUnusable
 from storage.models import Message
 from trainer.folder import Job, RunFolder
 from trainer.policy import Request, Written, make_generator, resolve_base_model
+from trainer.scoring import score_completions
 
 ROUNDS = 4  # a duplicate is sampled again at most so often; a model that has one answer has one answer
 
@@ -76,6 +78,8 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
             prompt.kept.append((version, completion))
         folder.progress(sum(len(prompt.kept) for prompt in prompts), wanted)
 
+    del generate  # its model makes room for that of the rewards
+    scores = iter(_scores(folder, job, config, prompts))
     complete = [prompt for prompt in prompts if not prompt.missing()]
     fresh = folder.path / "out.partial"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -83,7 +87,12 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
     with (fresh / "completions.jsonl").open("w", encoding="utf-8") as file:
         for prompt in prompts:
             for version, completion in prompt.kept:
-                row = {"prompt_id": prompt.prompt_id, "version": version, **completion._asdict()}
+                row = {
+                    "prompt_id": prompt.prompt_id,
+                    "version": version,
+                    **completion._asdict(),
+                    "scores": next(scores),
+                }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     folder.publish(fresh)
     return {
@@ -93,3 +102,28 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
         "duplicates_dropped": duplicates,
         "prompts_without_enough": len(prompts) - len(complete),
     }
+
+
+def _scores(folder: RunFolder, job: Job, config: GenerateConfig, prompts: list[_Prompt]) -> list[dict[str, float]]:
+    """What each reward version says of each completion, in the order of writing; a broken one costs no completion."""
+    written = [(prompt.messages, completion.text) for prompt in prompts for _, completion in prompt.kept]
+    if not job.rewards or not written:
+        return [{} for _ in written]
+    try:
+        rewards = score_completions(
+            resolve_base_model(job.base_model),
+            {name: Path(path) for name, path in job.rewards.items()},
+            written,
+            batch_size=config.batch_size,
+            dtype=config.dtype,
+            device=config.device,
+            before_batch=folder.check_cancel,
+        )
+    except ModelUnusable as error:
+        folder.say(f"completions are not scored: {error}")
+        return [{} for _ in written]
+    folder.say(f"scored by {', '.join(rewards)}")
+    return [
+        {name: value for name, values in rewards.items() if (value := values[place]) is not None}
+        for place in range(len(written))
+    ]
