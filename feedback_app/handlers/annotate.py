@@ -180,7 +180,7 @@ def _page(
 
 def _item(lease: Lease, project: Project, kept: Any) -> ItemView:
     shown = lease.completions[:MAX_SIDES]
-    draft = _newer_draft(lease, kept)
+    draft = newer_draft(lease, kept)
     if draft is None:
         return ItemView(lease.assignment_id, lease.kind, lease.prompt_messages, [Side(*one) for one in shown])
     known = {criterion.id for criterion in project.criteria}
@@ -200,7 +200,8 @@ def _item(lease: Lease, project: Project, kept: Any) -> ItemView:
     )
 
 
-def _newer_draft(lease: Lease, kept: Any) -> Form | None:
+def newer_draft(lease: Lease, kept: Any) -> Form | None:
+    """The draft in the store, or the one that the browser kept (`kept`) where that is newer and of the same item."""
     stored, stored_at = None, -1.0
     if lease.draft:
         stored_at = clock(lease.draft.get("at"))

@@ -9,14 +9,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from feedback_app import policies
-from feedback_app.handlers.annotate import ItemView, Side
+from feedback_app.handlers.annotate import ItemView, Side, newer_draft
 from feedback_app.handlers.annotate_form import (
     MAX_SIDES,
     CritiqueForm,
     Form,
     clock,
     parse_form,
-    read_draft,
     time_spent,
     to_submission,
     whole,
@@ -71,17 +70,20 @@ class MineView:
     notice: str = ""
 
 
-def open_page(ctx: Context, name: str | None, project: Any, wanted: Any, last: Any) -> MineView:
-    """The page as it is loaded: `wanted` is an annotation's id to open, `last` asks for the newest of this session."""
+def open_page(ctx: Context, name: str | None, project: Any, wanted: Any, last: Any, kept: Any = None) -> MineView:
+    """The page as it is loaded: `wanted` is an annotation's id to open, `last` asks for the newest of this session.
+
+    `kept` is the revision that the browser kept; it wins over the stored draft where it is newer.
+    """
     with ctx.reading(name, policies.annotate) as (session, user):
         known = [one.name for one in members.list_projects(session, user)]
         here = project if isinstance(project, str) and project in known else None
         one, notice = None, ""
         try:
             if last:
-                one = _last(session, user, here)
+                one = _last(session, user, here, kept)
             elif wanted:
-                one = _one(session, user, whole(wanted))
+                one = _one(session, user, whole(wanted), kept)
         except FeedbackError as error:
             notice = str(error)
         found = _found(session, user, {"project": here}, None)
@@ -94,10 +96,10 @@ def look(ctx: Context, name: str | None, wanted: Any, after: Any = None) -> List
         return _found(session, user, wanted, after)
 
 
-def open_one(ctx: Context, name: str | None, annotation: Any) -> OneView:
-    """One of the person's own annotations with its item and history."""
+def open_one(ctx: Context, name: str | None, annotation: Any, kept: Any = None) -> OneView:
+    """One of the person's own annotations with its item and history; `kept` as in `open_page`."""
     with ctx.reading(name, policies.annotate) as (session, user):
-        return _one(session, user, whole(annotation))
+        return _one(session, user, whole(annotation), kept)
 
 
 def undo(ctx: Context, name: str | None, project: str | None = None) -> OneView:
@@ -178,20 +180,28 @@ def _cursor(value: Any) -> Cursor | None:
 # --- one of them ---
 
 
-def _last(session: Session, user: User, project: str | None) -> OneView:
+def _last(session: Session, user: User, project: str | None, kept: Any = None) -> OneView:
     found = members.get_project(session, user, project) if project else None
     last = history.last_mine(session, user, found)
     if last is None:
         raise NotFound("there is nothing to undo: you have submitted nothing in the last hours")
-    return _one(session, user, last.id, revising=True)
+    return _one(session, user, last.id, kept, revising=True)
 
 
-def _one(session: Session, user: User, annotation_id: int, *, revising: bool = False, notice: str = "") -> OneView:
+def _one(
+    session: Session,
+    user: User,
+    annotation_id: int,
+    kept: Any = None,
+    *,
+    revising: bool = False,
+    notice: str = "",
+) -> OneView:
     opened = history.open_mine(session, user, annotation_id)
     annotation = opened.annotation
     state = history.state_of(annotation)
     counts = state is State.COUNTS
-    draft = read_draft(annotation.draft) if counts and annotation.draft else None
+    draft = newer_draft(_as_lease(opened), kept) if counts else None
     if draft is not None and not notice:
         notice = "you began to change this before; what you typed is here again"
     tags = list(opened.project.tags)
@@ -255,9 +265,11 @@ def _preference(said: Annotation, shown: list[tuple[int, str]]) -> tuple[Outcome
 
 
 def _as_lease(opened: Opened) -> Lease:
-    """The item as `to_submission` knows it; nothing is leased."""
+    """The item as the annotate page knows it, under the annotation's id; nothing is leased."""
     said = opened.annotation
-    return Lease(0, said.item_id, opened.messages, opened.completions, said.created_at, None, said.item.kind)
+    return Lease(
+        said.id, said.item_id, opened.messages, opened.completions, said.created_at, said.draft, said.item.kind
+    )
 
 
 def line_of(line: Line) -> JsonObject:

@@ -6,6 +6,8 @@ being revised. Lists and history are drawn by static/mine.js from plain data, wi
 
 from __future__ import annotations
 
+import itertools
+import time
 from typing import Any
 
 import gradio as gr
@@ -26,12 +28,15 @@ _JS_DRAW = """const start = () => {{
   else setTimeout(start, 10);
 }};
 start();"""
-JS_ASKED = """async () => {
+JS_ASKED = """async (filters, kept) => {
   while (!window.feedback?.mine || !window.feedback.keep) await new Promise((done) => setTimeout(done, 10));
-  return [window.feedback.mine.asked()];
+  return [window.feedback.mine.asked(), kept];
 }"""
+_openings = itertools.count(int(time.time() * 1000))
 JS_WANTED = "() => [window.feedback.mine.wanted()]"
 JS_CHOSEN = "() => [window.feedback.mine.chosen()]"
+JS_OPEN = "(chosen, kept) => [window.feedback.mine.chosen(), kept]"
+JS_KEEP = "() => ({assignment: window.feedback.mine.chosen(), form: window.feedback.said(), at: Date.now()})"
 JS_NOW = "() => [window.feedback.mine.chosen(), Date.now(), window.feedback.said()]"
 JS_SECONDS = "() => [window.feedback.mine.chosen(), window.feedback.seconds(), window.feedback.said()]"
 
@@ -73,6 +78,8 @@ class _Ui:
         self.withdraw = gr.Button("Withdraw", visible="hidden", elem_id="mi-withdraw")
         self.chosen = gr.Textbox("", visible="hidden")
         self.clock = gr.Number(0, visible="hidden")
+        # As on the annotate page: what is typed while the session is lost comes back after the sign-in.
+        self.kept = gr.BrowserState(None, storage_key="feedback-revision", secret="feedback-draft-v1")  # noqa: S106  no secret
 
     @property
     def one(self) -> list[Any]:
@@ -116,17 +123,17 @@ def _side(letter: str) -> gr.Markdown:
 
 
 def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
-    def opened(name: str | None, asked: Any) -> list[Any]:
+    def opened(name: str | None, asked: Any, kept: Any) -> list[Any]:
         asked = asked if isinstance(asked, dict) else {}
-        view = handlers.open_page(ctx, name, asked.get("project"), asked.get("open"), asked.get("last"))
+        view = handlers.open_page(ctx, name, asked.get("project"), asked.get("open"), asked.get("last"), kept)
         return _page_values(view)
 
     def looked(name: str | None, wanted: Any) -> JsonObject:
         after = wanted.get("after") if isinstance(wanted, dict) else None
         return _list_value(handlers.look(ctx, name, wanted, after), more=bool(after))
 
-    def chosen(name: str | None, annotation: Any) -> list[Any]:
-        return _one_values(handlers.open_one(ctx, name, annotation))
+    def chosen(name: str | None, annotation: Any, kept: Any) -> list[Any]:
+        return _one_values(handlers.open_one(ctx, name, annotation, kept))
 
     def saved(name: str | None, annotation: Any, at: Any, form: Any) -> None:
         handlers.save_draft(ctx, name, annotation, at, form)
@@ -142,10 +149,12 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         return _one_values(handlers.withdraw(ctx, name, annotation))
 
     page = [ui.top, ui.filters, ui.list, *ui.one]
-    demo.load(event(opened), [ui.filters], page, js=JS_ASKED, **QUICK)
+    demo.load(event(opened), [ui.filters, ui.kept], page, js=JS_ASKED, **QUICK)
     ui.look.click(event(looked), [ui.filters], [ui.list], js=JS_WANTED, **QUICK)
-    ui.open.click(event(chosen), [ui.chosen], ui.one, js=JS_CHOSEN, **QUICK)
+    ui.open.click(event(chosen), [ui.chosen, ui.kept], ui.one, js=JS_OPEN, **QUICK)
     ui.save.click(event(saved), [ui.chosen, ui.clock, ui.form], None, js=JS_NOW, **QUICK)
+    ui.save.click(None, None, [ui.kept], js=JS_KEEP, api_visibility="private")
+    ui.drop.click(None, None, [ui.kept], js="() => ({})", api_visibility="private")
     ui.drop.click(event(dropped), [ui.chosen], ui.one, js=JS_CHOSEN, **QUEUED)
     sent = [ui.chosen, ui.clock, ui.form]
     ui.revise.click(event(revised), sent, ui.one, js=JS_SECONDS, concurrency_limit=8, **QUEUED)
@@ -167,6 +176,7 @@ def _page_values(view: MineView) -> list[Any]:
 def _list_value(view: ListView, *, more: bool) -> JsonObject:
     following = view.following
     return {
+        "opening": next(_openings),
         "lines": [handlers.line_of(line) for line in view.lines],
         "following": [following.at.isoformat(), following.id] if following else None,
         "filtered": view.filtered,
@@ -181,7 +191,10 @@ def _one_values(view: OneView | None) -> list[Any]:
     texts: list[Any] = [side.text for side in item.sides]
     texts += [gr.skip()] * (MAX_SIDES - len(texts))
     versions = [handlers.said_of(view.opened, one) for one in view.opened.versions]
+    # Gradio tells a component nothing when its value is the same: an annotation opened again, or as it was before.
+    once = next(_openings)
     head = {
+        "opening": once,
         "id": item.assignment_id,
         "kind": parts.kind_of(item),
         "state": view.state.value,
@@ -190,4 +203,5 @@ def _one_values(view: OneView | None) -> list[Any]:
         "notice": sentence(view.notice),
     }
     prompt = [shown_message(message) for message in item.prompt]
-    return [head, prompt, *texts, parts.form_value(view.criteria, view.tags, "free", item), {"versions": versions}]
+    form = parts.form_value(view.criteria, view.tags, "free", item) | {"serial": once}
+    return [head, prompt, *texts, form, {"versions": versions}]
