@@ -18,7 +18,21 @@ from pathlib import Path
 
 import typer
 
-from feedback_app.commands import data, db, demo, doctor, models, projects, quality, runs, serve, tokens, train, users
+from feedback_app.commands import (
+    data,
+    db,
+    demo,
+    doctor,
+    models,
+    projects,
+    quality,
+    runs,
+    serve,
+    tokens,
+    train,
+    users,
+    webhooks,
+)
 from feedback_app.commands.shared import say
 from storage.errors import FeedbackError
 
@@ -47,6 +61,7 @@ app.add_typer(models.app, name="models")
 users.app.add_typer(tokens.app, name="token")
 app.add_typer(users.app, name="user")
 app.add_typer(projects.app, name="project")
+app.add_typer(webhooks.app, name="webhooks")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

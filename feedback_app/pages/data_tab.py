@@ -12,6 +12,7 @@ from feedback_app.handlers.context import Context
 from feedback_app.handlers.data import DOWNLOAD_FORMATS, DataView
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
+from feedback_app.pages.webhooks_part import WebhooksPart
 from feedback_app.pages.wiring import QUEUED, event
 from storage.ingest import FORMATS as IMPORT_FORMATS
 from storage.ingest import IngestReport
@@ -56,6 +57,7 @@ class DataTab:
         with gr.Column(elem_classes="op-card"):
             gr.HTML("<h3>Export</h3>", js_on_load=None)
             self.exports = gr.HTML("", elem_id="op-exports", js_on_load=None)
+        self.webhooks = WebhooksPart(project)
 
     @property
     def outputs(self) -> list[Any]:
@@ -64,6 +66,7 @@ class DataTab:
 
     def connect(self, ctx: Context) -> None:
         """Wire the tab's events."""
+        self.webhooks.connect(ctx)
 
         def take(name: str | None, project: str | None, path: Any, format: Any) -> list[Any]:
             report = handlers.import_file(ctx, name, project, path, format)

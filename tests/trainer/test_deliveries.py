@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import select, update
 
 from storage import webhooks
+from storage.engine import make_engine, make_sessions
 from storage.models import WebhookDelivery, utc_now
 from tests import factories
 from tests.app import until
@@ -209,7 +210,9 @@ KILLED = """
 """
 
 
-def test_kill_9_in_the_middle_of_sending_loses_nothing(sessions, database_url, receiver):
+def test_kill_9_in_the_middle_of_sending_loses_nothing(database_url, receiver):
+    engine = make_engine(database_url)
+    sessions = make_sessions(engine)
     hook = hook_on(sessions, receiver.url, events=20)
     receiver.delay = 0.1
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), database_url])
@@ -227,4 +230,5 @@ def test_kill_9_in_the_middle_of_sending_loses_nothing(sessions, database_url, r
     with sessions() as session:
         wanted = set(session.scalars(select(WebhookDelivery.id).where(WebhookDelivery.webhook_id == hook)))
     assert set(receiver.ids) == wanted
+    engine.dispose()
     assert 20 <= len(receiver.ids) <= 21  # at most the one under way came twice, with the same id

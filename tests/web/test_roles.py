@@ -75,6 +75,7 @@ PAGES: dict[str, tuple[frozenset[Role], set[str]]] = {
         {
             "everything", "runs", "models", "data", "users", "project", "preview", "look", "members_seen",
             "start", "cancel", "decide", "take", "add", "invite", "act", "create", "save", "members_saved",
+            "webhooks_seen", "webhook_added", "webhook_switched", "webhook_removed",
         },
     ),
 }  # fmt: skip
