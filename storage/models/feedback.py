@@ -36,7 +36,7 @@ class Annotation(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     assignment_id: Mapped[int | None] = mapped_column(ForeignKey("assignments.id"))  # None: imported
     status: Mapped[AnnotationStatus]
-    draft: Mapped[JsonObject | None]  # what has been typed so far; None once submitted
+    draft: Mapped[JsonObject | None]  # what has been typed so far; beside a submitted one: of its revision
     source_key: Mapped[str | None] = mapped_column(String(64))  # hash of an imported record: importing again is a no-op
     seconds_spent: Mapped[float | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
