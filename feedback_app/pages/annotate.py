@@ -268,9 +268,7 @@ def _progress(view: PageView) -> str:
         )
     undo = ""
     if view.submitted:
-        undo = (
-            '<a class="fb-undo" href="/mine/?last=1" title="See what you submitted last, and take it back">Undo last</a>'
-        )
+        undo = '<a class="fb-undo" href="/mine/?last=1" title="Take back what you submitted last">Undo last</a>'
     return (
         f'<p class="fb-progress"><span>{said}</span><span><b>{view.progress.submitted_total}</b> in all</span>'
         f"<span><b>{view.left}</b> waiting</span>{undo}</p>"
