@@ -274,7 +274,10 @@ def _tell(session: Session, champion: ModelVersion, action: str) -> None:
 
 
 def retire(session: Session, version: ModelVersion, user: User | None, reason: str = "") -> None:
-    """Take a version that is not in service off the list of choices; it can still be promoted later."""
+    """Take a version that is not in service off the list of choices; it can still be promoted later.
+
+    Unjudged items that only retired and rejected policies wrote for are set aside, here and in `reject`.
+    """
     _close(session, version, user, VersionStatus.RETIRED, reason)
 
 
@@ -293,8 +296,23 @@ def _close(session: Session, version: ModelVersion, user: User | None, status: V
         raise Invalid("the base model cannot be rejected; it is what everything is trained from")
     stored.status = status
     session.flush()
+    if stored.kind is ModelKind.POLICY:
+        mark_stale(session, project, _in_use(session, project))
     action = "model.retire" if status is VersionStatus.RETIRED else "model.reject"
     audit.record(session, user, action, stored.name, project, reason=reason.strip())
+
+
+def _in_use(session: Session, project: Project) -> list[int]:
+    """Ids of the policies that are in service or may yet be."""
+    return list(
+        session.scalars(
+            select(ModelVersion.id).where(
+                ModelVersion.project_id == project.id,
+                ModelVersion.kind == ModelKind.POLICY,
+                ModelVersion.status.in_((VersionStatus.CHAMPION, VersionStatus.CANDIDATE)),
+            )
+        )
+    )
 
 
 def lineage(session: Session, version: ModelVersion) -> Lineage:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage import annotations, items
+from storage import annotations, items, registry
 from storage.enums import AssignmentStatus, ItemKind, ItemStatus, Split
 from storage.errors import Conflict, Invalid, NotFound
-from storage.models import Assignment, AuditEvent, Item, Project, User, utc_now
+from storage.models import Assignment, AuditEvent, Item, ModelVersion, Project, User, utc_now
 from tests import factories
 
 SOON = timedelta(minutes=5)
@@ -246,3 +247,28 @@ def test_only_untouched_items_of_other_models_become_stale(session: Session, ann
     session.expire_all()
     assert {item.id: item.status for item in expected} == {item.id: wanted for item, wanted in expected.items()}
     assert items.mark_stale(session, project, [new.id]) == 0
+
+
+@pytest.mark.parametrize("close", [registry.retire, registry.reject])
+def test_items_of_a_retired_version_leave_the_queue_and_stay_in_the_store(
+    session: Session, close: Callable[[Session, ModelVersion, User | None], None]
+) -> None:
+    project = factories.make_project(session)
+    champion = registry.base_version(session, project, "starter")
+    gone, other = (factories.make_version(session, project) for _ in range(2))
+    mixed = factories.make_prompt(session, project)
+    both = [factories.make_completion(session, mixed, model_version_id=v.id) for v in (champion, gone)]
+    gold = factories.make_item(session, project, version=gone)
+    gold.gold = {"chosen": "first"}
+    expected = {
+        factories.make_item(session, project, version=gone): ItemStatus.STALE,
+        factories.make_item(session, project, version=other): ItemStatus.OPEN,
+        factories.make_item(session, project, version=champion): ItemStatus.OPEN,
+        items.add_item(session, mixed, both).row: ItemStatus.OPEN,
+        gold: ItemStatus.OPEN,
+    }
+    close(session, gone, None)
+    session.expire_all()
+    assert {item.id: item.status for item in expected} == {item.id: wanted for item, wanted in expected.items()}
+    assert items.queue_counts(session, project).stale == 1
+    assert all(len(item.members) == 2 and item.members[0].completion.text for item in expected)
