@@ -72,7 +72,7 @@ def rows_of(
         query = query.where(table.annotation_id.in_(bindparam("ids", expanding=True)))
     ids = iter(marks)
     while chunk := list(islice(ids, _CHUNK)):
-        yield from connection.execute(query, {"ids": chunk})
+        yield from connection.execute(query, {"ids": chunk}).all()
 
 
 class MeanRating(NamedTuple):
