@@ -135,7 +135,7 @@ def _why_not(session: Session, token: str, user: User | None) -> str:
     # Whoever holds the token may know: it tells nothing to those who only guess.
     if user is not None:
         return "the account of this link is disabled"
-    link = session.scalar(select(OneTimeLink).where(OneTimeLink.token_hash == _digest(token)))
+    link = session.execute(select(OneTimeLink.used_at).where(OneTimeLink.token_hash == _digest(token))).one_or_none()
     if link is None:
         return "this link is not complete, or was never made here"
     return "this link was used before, or a newer one took its place" if link.used_at else "this link has expired"
