@@ -72,9 +72,6 @@ class Settings(BaseSettings):
     webhook_private: bool = Field(
         False, description="Whether webhooks may lead to this machine and its network (loopback and private addresses)."
     )
-    webhook_private: bool = Field(
-        False, description="Whether webhooks may lead to this machine and its network (loopback and private addresses)."
-    )
     poll_seconds: float = Field(1.0, gt=0, le=60, description="Seconds between a worker's looks for queued runs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much the log files say: `debug`, `info`, `warning` or `error`."
