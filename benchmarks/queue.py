@@ -36,6 +36,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, func, insert, make_url, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from benchmarks._fill import ANNOTATORS, copy, fill
@@ -70,6 +72,7 @@ from storage.projects import create_project
 from storage.prompts import add_completion, add_prompt
 from storage.schema import upgrade
 
+FAILED = 0  # instead of an annotation's id
 THREADS = 32
 PROCESSES = 8
 NEXT_MS = 25  # p95, of the 100 ms that the page promises in all
@@ -85,6 +88,7 @@ class Proof:
     lost: int = 0
     stuck: int = 0
     annotations: int = 0
+    failed: int = 0  # transactions that the database refused for being busy
     killed: int = 0
     seconds: float = 0.0
     looks: int = 0  # of the watcher
@@ -106,8 +110,21 @@ def make_queue(sessions: sessionmaker[Session], items: int, people: int, overlap
 
 
 def work(sessions: sessionmaker[Session], person: int, confirmed: Callable[[int], None]) -> None:
-    """Judge until the project has no open item; each annotation's id is given to `confirmed` after its commit."""
+    """Judge until the project has no open item; each annotation's id is given to `confirmed` after its commit.
+
+    A store that cannot be reached for a while (its patience ran out: `FAILED` is given) is asked again, as people do.
+    """
     rng = random.Random(person)
+    while True:
+        try:
+            _work(sessions, person, rng, confirmed)
+        except (OperationalError, PoolTimeout):
+            confirmed(FAILED)
+        else:
+            return
+
+
+def _work(sessions: sessionmaker[Session], person: int, rng: random.Random, confirmed: Callable[[int], None]) -> None:
     with sessions() as session:
         user, project_id = session.get_one(User, person), 1
     while True:
@@ -268,6 +285,8 @@ def _too_many(session: Session) -> list[str]:
 
 def check(sessions: sessionmaker[Session], proof: Proof, confirmed: list[int]) -> None:
     """Look at what is in the store once everybody has gone."""
+    proof.failed = confirmed.count(FAILED)
+    confirmed = [annotation for annotation in confirmed if annotation != FAILED]
     with read_only(sessions) as session:
         stored = session.execute(
             select(Annotation.id, Annotation.item_id, Annotation.user_id).where(
