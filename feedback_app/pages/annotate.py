@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -13,7 +14,7 @@ from feedback_app.handlers.annotate_form import MAX_SIDES
 from feedback_app.handlers.context import Context
 from feedback_app.pages import parts
 from feedback_app.pages.theme import LATEX
-from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, sentence
+from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, notice, sentence, told
 from storage.models import Message
 
 LETTERS = "ABCDEFGH"[:MAX_SIDES]
@@ -50,6 +51,7 @@ class _Ui:
     """The components that events touch."""
 
     top: gr.HTML
+    notice: gr.HTML
     project: gr.Dropdown
     stage: gr.HTML
     guidelines: gr.Markdown
@@ -121,6 +123,7 @@ def _layout() -> _Ui:
         )
         ui.submit = gr.Button("Submit", variant="primary", elem_id="fb-submit", min_width=150)
     _panels(ui)
+    ui.notice = gr.HTML("", elem_id="fb-notice-box", js_on_load=None)
     ui.save = gr.Button("Save draft", visible="hidden", elem_id="fb-save")
     ui.assignment = gr.Textbox("", visible="hidden", elem_id="fb-assignment")
     ui.clock = gr.Number(0, visible="hidden", elem_id="fb-clock")
@@ -169,7 +172,8 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         return _item_values(handlers.next_item(ctx, name, project))
 
     def submitted(name: str | None, project: str | None, assignment: Any, seconds: Any, form: Any) -> list[Any]:
-        return _item_values(handlers.submit(ctx, name, project, assignment, seconds, form))
+        view = handlers.submit(ctx, name, project, assignment, seconds, form)
+        return [*_item_values(replace(view, notice="")), notice(view.notice)]
 
     def skipped(name: str | None, project: str | None, assignment: Any) -> list[Any]:
         return _item_values(handlers.skip(ctx, name, project, assignment))
@@ -183,8 +187,14 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     demo.load(event(opened), [ui.project, ui.kept], ui.page, js=parts.JS_PROJECT_OF_URL, **QUICK)
     ui.project.input(event(changed), [ui.project], ui.page, js=parts.JS_KEEP_PROJECT, **QUICK)
     ui.timer.tick(event(looked), [ui.project], ui.item, **QUICK)
+    # Outside the queue: the next item is there in half the time.
     ui.submit.click(
-        event(submitted), [*here, ui.clock, ui.form], ui.item, js=parts.JS_SECONDS, concurrency_limit=8, **QUEUED
+        told(submitted, len(ui.item)),
+        [*here, ui.clock, ui.form],
+        [*ui.item, ui.notice],
+        js=parts.JS_SECONDS,
+        trigger_mode="once",
+        **QUICK,
     )
     ui.skip.click(event(skipped), here, ui.item, concurrency_limit=8, **QUEUED)
     ui.flag.click(event(flagged), [*here, ui.reason], [*ui.item, ui.reason], concurrency_limit=8, **QUEUED)

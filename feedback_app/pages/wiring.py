@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -35,6 +36,32 @@ def event(function: Callable[..., Any]) -> Callable[..., Any]:
     # Gradio finds the request argument by its annotation; a quoted one would be looked up in the wrong module.
     call.__annotations__ = {"request": gr.Request}
     return call
+
+
+def told(function: Callable[..., list[Any]], outputs: int) -> Callable[..., list[Any]]:
+    """As `event`, for an event outside the queue, where toasts are silent: its last output is the page's notice.
+
+    `function` returns `outputs` values and the notice. What people can mend leaves the others as they are.
+    """
+
+    def quick(name: str | None, *values: Any) -> list[Any]:
+        try:
+            return function(name, *values)
+        except Exception as error:
+            line = str(error) if isinstance(error, FeedbackError) else explain(error)
+            if line is None:
+                raise
+            return [*(gr.skip() for _ in range(outputs)), notice(line)]
+
+    quick.__name__ = function.__name__
+    return event(quick)
+
+
+def notice(line: str) -> str:
+    """One line over the page that goes by itself, read out by screen readers; "" for none."""
+    # The moment makes each notice a new element: the same line twice is shown twice.
+    said = f'<div class="fb-notice" role="alert" data-at="{time.monotonic_ns()}">{escape(sentence(line))}</div>'
+    return said if line else ""
 
 
 def toast(message: str) -> gr.Error:

@@ -15,8 +15,24 @@
   const plainFetch = window.fetch.bind(window);
   window.fetch = async (...args) => {
     const response = await plainFetch(...args);
-    if (response.status === 401 && new URL(response.url).origin === location.origin) toLogin();
+    const own = new URL(response.url).origin === location.origin;
+    if (response.status === 401 && own) toLogin();
+    // An event outside the queue fails without a word of Gradio's.
+    if (response.status === 500 && own && response.url.includes("/run/")) {
+      feedback.notice("Something went wrong; what you typed is kept. Try again, or tell an operator.");
+    }
     return response;
+  };
+
+  feedback.notice = (line) => {
+    const box = document.getElementById("fb-notice-box");
+    if (!box) return;
+    const said = document.createElement("div");
+    said.className = "fb-notice";
+    said.setAttribute("role", "alert");
+    said.textContent = line;
+    box.append(said);
+    setTimeout(() => said.remove(), 10000);
   };
 
   // Keep a choice in the address, so that a reload shows the same.
