@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import logging
 import os
 import socket
@@ -199,6 +200,10 @@ def serve(settings: Settings, on_listening: Callable[[str], None] | None = None)
     port = sock.getsockname()[1]
     settings = settings.model_copy(update={"port": port})
     app = create_app(settings)
+    # Modules and pages live as long as the process: walking through them again and again would hold up requests.
+    gc.collect()
+    gc.freeze()
+    gc.enable()
     config = uvicorn.Config(
         app,
         log_level=settings.log_level,

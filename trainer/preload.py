@@ -3,6 +3,8 @@
 Nothing here may compute with torch or touch a GPU: threads and CUDA contexts do not survive the fork.
 """
 
+import gc
+
 import datasets.arrow_writer
 import peft.tuners.lora
 import torch
@@ -15,5 +17,9 @@ from transformers.models.llama import modeling_llama
 import trainer.recipes.dpo
 import trainer.recipes.generate
 import trainer.recipes.reward
+
+# What is loaded here stays for ever, and pages that no collector touches stay shared with the runs' processes.
+gc.collect()
+gc.freeze()
 
 __all__ = ["datasets", "modeling_llama", "peft", "torch", "trainer", "transformers", "trl"]

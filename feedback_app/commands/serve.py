@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +59,7 @@ def web(
     host: Host = None, port: Port = None, stop_with_stdin: StopWithStdin = False, as_json: JsonFlag = False
 ) -> None:
     """Serve the web pages only; workers are started elsewhere."""
+    gc.disable()  # until `serve` listens: collecting while hundreds of modules load costs an eighth of the start
     from feedback_app.settings import load_settings
     from feedback_app.supervisor import stop_with_stdin as watch_stdin
     from storage.engine import translate_errors
