@@ -28,6 +28,7 @@ from storage.models import (
 )
 from storage.progress import Progress, annotation_counts, count_usable, my_progress
 from storage.prompts import add_completion
+from storage.selection import places
 from storage.submissions import (
     CritiqueInput,
     PreferenceInput,
@@ -184,7 +185,7 @@ def withdraw(session: Session, annotation_id: int, user: User, *, now: datetime 
         one.withdrawn_at = one.withdrawn_at or moment
         one.draft = None
     item.judged -= 1
-    if item.status is ItemStatus.DONE and item.judged < _wanted(session, item):
+    if item.status is ItemStatus.DONE and item.judged < places(session, item):
         item.status = ItemStatus.OPEN
     if annotation.assignment_id is not None:
         # The person does not get the item a second time, and it leaves their count.
@@ -214,11 +215,6 @@ def _counting(session: Session, annotation_id: int, author: User | None) -> tupl
     if annotation.withdrawn_at is not None or annotation.status is not AnnotationStatus.SUBMITTED:
         raise Conflict(f"annotation {annotation_id} does not count any more; there is nothing to revise or withdraw")
     return annotation, item
-
-
-def _wanted(session: Session, item: Item) -> int:
-    overlap = session.scalars(select(Project.overlap).where(Project.id == item.project_id)).one()
-    return item.wanted or overlap
 
 
 def _check_length(draft: JsonObject) -> None:
@@ -277,6 +273,6 @@ def _store(session: Session, item: Item, annotation: Annotation, cleaned: Submis
         )
     session.add_all(rows)
     item.judged += 1
-    if item.status in (ItemStatus.OPEN, ItemStatus.STALE) and item.judged >= _wanted(session, item):
+    if item.status in (ItemStatus.OPEN, ItemStatus.STALE) and item.judged >= places(session, item):
         item.status = ItemStatus.DONE
     session.flush()
