@@ -97,19 +97,7 @@ def _layout() -> _Ui:
         ui.stage = gr.HTML(_stage(None), elem_id="fb-stage-box", js_on_load=None)
         ui.top = gr.HTML(_top(None), elem_id="fb-bar", js_on_load=None)
     with gr.Column(elem_id="fb-work"):
-        ui.prompt = gr.Chatbot(
-            label="Prompt",
-            show_label=False,
-            elem_id="fb-prompt",
-            height="auto",
-            autoscroll=False,
-            buttons=[],
-            layout="panel",
-            latex_delimiters=LATEX,
-            group_consecutive_messages=False,
-            feedback_options=None,
-            allow_tags=False,
-        )
+        ui.prompt = parts.prompt()
         with gr.Row(elem_id="fb-sides", equal_height=False):
             for letter in LETTERS:
                 _side(ui, letter)

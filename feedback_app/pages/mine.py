@@ -64,7 +64,7 @@ class _Ui:
         with gr.Column(elem_id="mi-one"):
             self.head = _drawn("head", None)
             with gr.Column(elem_id="fb-work"):
-                self.prompt = _prompt()
+                self.prompt = parts.prompt()
                 with gr.Row(elem_id="fb-sides", equal_height=False):
                     self.texts = [_side(letter) for letter in LETTERS]
             self.said = _drawn("said", None)
@@ -95,22 +95,6 @@ def _drawn(part: str, value: Any) -> gr.HTML:
         js_on_load=_JS_DRAW.format(part=part),
         elem_id=f"mi-{part}-box",
         apply_default_css=False,
-    )
-
-
-def _prompt() -> gr.Chatbot:
-    return gr.Chatbot(
-        label="Prompt",
-        show_label=False,
-        elem_id="fb-prompt",
-        height="auto",
-        autoscroll=False,
-        buttons=[],
-        layout="panel",
-        latex_delimiters=LATEX,
-        group_consecutive_messages=False,
-        feedback_options=None,
-        allow_tags=False,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from feedback_app.handlers.annotate import ItemView
+from feedback_app.pages.theme import LATEX
 from storage.models import Criterion
 
 # Gradio adds the page's scripts while it starts: they arrive in any order, and perhaps after the component.
@@ -124,3 +125,20 @@ JS_KEEP_PROJECT = "(project) => { window.feedback.keep('project', project); retu
 JS_SECONDS = "(p, a, s, form) => [p, a, window.feedback.seconds(), window.feedback.said()]"
 JS_NOW = "(a, t, form) => [a, Date.now(), window.feedback.said()]"
 JS_KEEP_DRAFT = "(assignment) => ({assignment, form: window.feedback.said(), at: Date.now()})"
+
+
+def prompt() -> gr.Chatbot:
+    """The conversation that asks for the completions."""
+    return gr.Chatbot(
+        label="Prompt",
+        show_label=False,
+        elem_id="fb-prompt",
+        height="auto",
+        autoscroll=False,
+        buttons=[],
+        layout="panel",
+        latex_delimiters=LATEX,
+        group_consecutive_messages=False,
+        feedback_options=None,
+        allow_tags=False,
+    )
