@@ -29,10 +29,13 @@ LEFT_OUT = [positive_data_acceptance, negative_data_rejection, missing_required_
 
 
 @pytest.fixture(scope="module")
-def described(house) -> Any:
-    """The description and the header of a token for a project of its own."""
+def described(house, address) -> Any:
+    """The description and the header of a token for a project of its own.
+
+    Over a real port: inside the process the lifespan would run, and end, once more, and with it the pages' queues.
+    """
     headers = {"Authorization": f"Bearer {make_token(house, project=house.project(items=2))}"}
-    yield schemathesis.openapi.from_asgi(f"{PATH}/openapi.json", house.app, headers=headers), headers
+    yield schemathesis.openapi.from_url(f"{address}{PATH}/openapi.json", headers=headers), headers
     with house.sessions.begin() as session:  # made-up runs must not be another test's
         unfinished = update(Run).where(Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING)))
         session.execute(unfinished.values(status=RunStatus.CANCELLED))
