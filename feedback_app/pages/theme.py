@@ -131,12 +131,13 @@ _SCRIPTS = {
 
 
 # The form of an annotation looks the same wherever it is filled in.
-_STYLES = {"mine": ("annotate",)}
+_FORM_STYLES = ("annotate", "saying", "working")
+_STYLES = {"annotate": _FORM_STYLES, "mine": (*_FORM_STYLES, "mine"), "operate": ("operate", "pictures")}
 
 
 def styles(page: str) -> tuple[str, ...]:
     """The style sheets of `page`, in order."""
-    return ("tokens", "pages", *_STYLES.get(page, ()), page)
+    return ("tokens", "pages", *_STYLES[page])
 
 
 def head(page: str) -> str:
