@@ -36,6 +36,13 @@ class EventTail:
         except (FileNotFoundError, ValueError):
             self._offset = 0
 
+    def waiting(self) -> bool:
+        """Whether there is something new; costs next to nothing."""
+        try:
+            return self._folder.events.stat().st_size > self._offset
+        except FileNotFoundError:
+            return False
+
     def read(self) -> Batch:
         """Everything new; calling it again without `done` gives the same again."""
         batch = Batch(self._offset)

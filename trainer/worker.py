@@ -46,6 +46,7 @@ GROUPS: dict[str, frozenset[RunKind]] = {
     "train": frozenset({RunKind.REWARD, RunKind.DPO}),
 }
 BEAT_SECONDS = 1.0
+EAGER_SECONDS = 0.2  # until the first step: people wait for it
 LOST_AFTER = timedelta(seconds=60)  # a machine that is short of everything is not dead
 LOOK_AFTER_LOST_SECONDS = 10.0
 FILL_SECONDS = 2.0
@@ -185,6 +186,7 @@ class _Live:
     child: Child
     tail: EventTail
     cancelled_at: float | None = None
+    stepped: bool = False
     result: dict[str, Any] | None = None
     error: str | None = None
 
@@ -200,6 +202,7 @@ class Lane:
         self._live: _Live | None = None
         self._poll = _Every(settings.poll_seconds)
         self._beat = _Every(BEAT_SECONDS)
+        self._eager = _Every(EAGER_SECONDS)
 
     def tick(self) -> None:
         """Claim when idle; carry events, beat, cancel and end when not."""
@@ -208,8 +211,11 @@ class Lane:
                 self._claim()
         elif self._live.child.exit_code is not None:
             self._end(self._live)
-        elif self._beat.now():
+        elif self._beat.now() or self._eagerly(self._live):
             self._watch(self._live)
+
+    def _eagerly(self, live: _Live) -> bool:
+        return not live.stepped and self._eager.now() and live.tail.waiting()
 
     def give_back(self) -> None:
         """The worker stops: end the process, keep what it said, and let another worker resume the run."""
@@ -276,6 +282,7 @@ class Lane:
         with self._sessions.begin() as session:
             beat = carry(session, live.run_id, self._settings.name, batch)
         live.tail.done(batch)
+        live.stepped = live.stepped or bool(batch.step)
         live.result = batch.result or live.result
         live.error = batch.error or live.error
         return beat
