@@ -184,7 +184,7 @@ def _annotate(loop: Loop, taste: Taste, wanted: int, seed: int) -> int:
             lease = lease_next(session, _project(session), user, rng=rng)
             if lease is None:
                 return done
-            submit(session, lease.assignment_id, user, person.judge(lease, quality))
+            submit(session, lease.assignment_id, user, person.judge(lease.prompt_messages, lease.completions, quality))
     return wanted
 
 

@@ -2,14 +2,13 @@
 
 import random
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import pytest
 
-from feedback_app.demo_people import COMMON_SENSE, Annotator, Taste, request_in
+from feedback_app.demo_people import COMMON_SENSE, Annotator, Habits, Taste, request_in
 from storage.enums import Outcome
-from storage.items import Lease
 from storage.models import Message
+from storage.submissions import Submission
 from trainer.starter.facets import FACETS, Action, Apology, Facets, Facts, Greeting, Length, Request, Tone
 from trainer.starter.grammar import sample_prompts, write_reply
 
@@ -22,9 +21,9 @@ def _messages(request: Request) -> list[Message]:
     return [{"role": "user", "content": request.text}]
 
 
-def _lease(request: Request, replies: Sequence[Facets | str], rng: random.Random) -> Lease:
+def _judged(person: Annotator, request: Request, replies: Sequence[Facets | str], rng: random.Random) -> Submission:
     texts = [reply if isinstance(reply, str) else write_reply(rng, request, reply) for reply in replies]
-    return Lease(1, 1, _messages(request), list(enumerate(texts, start=1)), datetime.now(UTC), None)
+    return person.judge(_messages(request), list(enumerate(texts, start=1)), 9)
 
 
 def test_the_taste_covers_every_facet_and_value() -> None:
@@ -34,16 +33,16 @@ def test_the_taste_covers_every_facet_and_value() -> None:
 
 
 def test_a_seed_is_a_taste_and_another_seed_another() -> None:
-    assert Taste(1).of(GOOD) == Taste(1).of(GOOD)
-    assert Taste(1).of(GOOD) != Taste(2).of(GOOD)
-    assert Taste(1).of(GOOD) > 0 > Taste(1).of(BAD) == pytest.approx(Taste(1).worst)
+    assert Taste(1).of(REQUESTS[0], GOOD) == Taste(1).of(REQUESTS[0], GOOD)
+    assert Taste(1).of(REQUESTS[0], GOOD) != Taste(2).of(REQUESTS[0], GOOD)
+    assert Taste(1).of(REQUESTS[0], GOOD) > 0 > Taste(1).of(REQUESTS[0], BAD) == pytest.approx(Taste(1).worst)
 
 
 def test_a_reply_is_worth_what_its_facets_are() -> None:
     taste = Taste(3)
     for request in REQUESTS:
         text = write_reply(random.Random(0), request, GOOD)
-        assert taste.of_text(_messages(request), text) == taste.of(GOOD)
+        assert taste.of_text(_messages(request), text) == taste.of(request, GOOD)
         assert taste.of_text(_messages(request), "Blah.") == taste.worst
 
 
@@ -52,7 +51,7 @@ def test_the_clearly_better_reply_is_preferred_on_whichever_side_it_stands(good_
     rng = random.Random(1)
     person = Annotator(Taste(1), rng)
     for request in REQUESTS:
-        said = person.judge(_lease(request, (GOOD, BAD) if good_first else (BAD, GOOD), rng), quality_id=9)
+        said = _judged(person, request, (GOOD, BAD) if good_first else (BAD, GOOD), rng)
         assert said.preference is not None
         assert said.preference.outcome is (Outcome.FIRST if good_first else Outcome.SECOND)
         assert said.preference.strength == 3
@@ -63,9 +62,9 @@ def test_the_clearly_better_reply_is_preferred_on_whichever_side_it_stands(good_
 def test_two_poor_replies_are_both_bad_and_equals_are_often_a_tie() -> None:
     rng = random.Random(2)
     person = Annotator(Taste(1), rng)
-    outcomes = [person.judge(_lease(request, (BAD, BAD), rng), 9).preference for request in REQUESTS]
+    outcomes = [_judged(person, request, (BAD, BAD), rng).preference for request in REQUESTS]
     assert {said.outcome for said in outcomes if said} == {Outcome.BOTH_BAD}
-    outcomes = [person.judge(_lease(request, (GOOD, GOOD), rng), 9).preference for request in REQUESTS]
+    outcomes = [_judged(person, request, (GOOD, GOOD), rng).preference for request in REQUESTS]
     assert Outcome.TIE in {said.outcome for said in outcomes if said}
 
 
@@ -76,19 +75,36 @@ def test_the_worse_reply_is_criticised_and_a_rewrite_mends_it() -> None:
     rude = GOOD.but(Tone.RUDE)
     critiques = refinements = 0
     for request in REQUESTS:
-        lease = _lease(request, (GOOD, rude), rng)
-        said = person.judge(lease, 9)
+        said = _judged(person, request, (GOOD, rude), rng)
         critiques += len(said.critiques)
         assert all(critique.completion_id == 2 for critique in said.critiques)
         for rewrite in said.refinements:
             refinements += 1
-            assert taste.of_text(lease.prompt_messages, rewrite.text) > taste.of(rude)
+            assert taste.of_text(_messages(request), rewrite.text) > taste.of(request, rude)
     assert critiques > refinements > 0
+
+
+def test_who_is_mistaken_asks_for_what_brings_nothing() -> None:
+    taste = Taste(1)
+    for mistaken, right in ((0.0, True), (1.0, False)):
+        person = Annotator(taste, random.Random(5), Habits(critiques=1.0, refinements=1.0, mistaken=mistaken))
+        for request in REQUESTS:
+            rude = GOOD.but(Tone.RUDE)
+            said = _judged(person, request, (GOOD, rude), random.Random(6))
+            for rewrite in said.refinements:
+                assert (taste.of_text(_messages(request), rewrite.text) > taste.of(request, rude)) is right
+
+
+def test_context_rules_change_what_is_liked_in_some_matters_only() -> None:
+    plain, ruled = Taste(4), Taste(4, rules=2)
+    differ = {request.intent: plain.of(request, GOOD) != ruled.of(request, GOOD) for request in REQUESTS}
+    assert set(differ.values()) == {True, False}
+    assert (plain.worst, plain.best) == (ruled.worst, ruled.best)
 
 
 def test_an_unreadable_reply_gets_no_critique_but_loses() -> None:
     rng = random.Random(4)
-    said = Annotator(Taste(1), rng).judge(_lease(REQUESTS[0], (GOOD, "Lorem ipsum."), rng), 9)
+    said = _judged(Annotator(Taste(1), rng), REQUESTS[0], (GOOD, "Lorem ipsum."), rng)
     assert said.preference is not None
     assert said.preference.outcome is Outcome.FIRST
     assert said.critiques == []
