@@ -51,6 +51,8 @@ class ItemKind(StrEnum):
     SINGLE = "single"
     RANKING = "ranking"
     PLAYGROUND = "playground"
+    REVIEW = "review"
+    RESOLUTION = "resolution"
 
 
 class ItemStatus(StrEnum):
@@ -60,6 +62,7 @@ class ItemStatus(StrEnum):
     DONE = "done"
     STALE = "stale"
     FLAGGED = "flagged"
+    OWN = "own"  # for its owner alone (`Item.owner_id`): outside the queue until they have judged it
 
 
 class AssignmentStatus(StrEnum):
@@ -69,6 +72,15 @@ class AssignmentStatus(StrEnum):
     SUBMITTED = "submitted"
     SKIPPED = "skipped"
     EXPIRED = "expired"
+    PRACTISED = "practised"  # submitted, in a practice round: no work that counts
+
+
+class Admission(StrEnum):
+    """Why a person needs no practice round (any more); see `storage.practice`."""
+
+    PASSED = "passed"
+    WAIVED = "waived"
+    EXISTING = "existing"  # worked in the project before it asked for practice
 
 
 class SelectionReason(StrEnum):
@@ -89,6 +101,7 @@ class AnnotationStatus(StrEnum):
     DRAFT = "draft"
     SUBMITTED = "submitted"
     DISCARDED = "discarded"
+    PRACTISED = "practised"  # submitted in a practice round, see `storage.practice`
 
 
 class Outcome(StrEnum):
@@ -101,24 +114,85 @@ class Outcome(StrEnum):
 
 
 class PairSource(StrEnum):
-    """What a preference pair of a snapshot was derived from."""
+    """What a row of a snapshot was derived from."""
 
     COMPARISON = "comparison"
     RATING_GAP = "rating_gap"
-    REFINEMENT = "refinement"
+    REFINEMENT = "refinement"  # by a person
+    ACCEPTED_REFINEMENT = "accepted_refinement"  # by a model, accepted or edited by a person
+    UNREVIEWED_REFINEMENT = "unreviewed_refinement"  # by a model alone
+    RATING = "rating"  # what was said of one completion by itself
+    CRITIQUE = "critique"
+
+
+class SnapshotForm(StrEnum):
+    """What the rows of a snapshot are; each recipe needs one form (`RunKind.form`)."""
+
+    PREFERENCE = "preference"
+    PROMPT_COMPLETION = "prompt_completion"
+    UNPAIRED = "unpaired"
+    FEEDBACK = "feedback"
+
+
+class RefinementStatus(StrEnum):
+    """Where a model's refinement stands; a person's own refinement has none."""
+
+    UNREVIEWED = "unreviewed"
+    ACCEPTED = "accepted"
+    EDITED = "edited"
+    REJECTED = "rejected"
+
+
+class ResolutionVerdict(StrEnum):
+    """What an annotator says of a new completion in the light of a critique of the old one."""
+
+    FIXED = "fixed"
+    PARTLY = "partly"
+    NOT = "not"
+    WORSE = "worse"
 
 
 class RunKind(StrEnum):
     """One recipe in `trainer/recipes` each."""
 
     GENERATE = "generate"
+    PLAYGROUND = "playground"
     REWARD = "reward"
     DPO = "dpo"
+    REFINE = "refine"
+    SFT = "sft"
+    KTO = "kto"
+    CONDITIONAL = "conditional"
+    SDFT = "sdft"
 
     @property
     def trains(self) -> bool:
         """True for kinds that make a model version; at most one of them runs per project at a time."""
-        return self is not RunKind.GENERATE
+        return self not in (RunKind.GENERATE, RunKind.PLAYGROUND, RunKind.REFINE)
+
+    @property
+    def form(self) -> SnapshotForm | None:
+        """The rows that the recipe trains on; None where it trains nothing."""
+        if not self.trains:
+            return None
+        return _FORMS.get(self, SnapshotForm.PREFERENCE)
+
+
+_FORMS = {
+    RunKind.SFT: SnapshotForm.PROMPT_COMPLETION,
+    RunKind.KTO: SnapshotForm.UNPAIRED,
+    RunKind.CONDITIONAL: SnapshotForm.FEEDBACK,
+    RunKind.SDFT: SnapshotForm.FEEDBACK,
+}
+
+
+class TurnState(StrEnum):
+    """Where a playground conversation stands: the person types, their message waits, is answered, can be judged."""
+
+    TYPING = "typing"
+    QUEUED = "queued"
+    WRITING = "writing"
+    WRITTEN = "written"
 
 
 class RunStatus(StrEnum):

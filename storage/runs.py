@@ -41,6 +41,8 @@ __all__ = [
     "requeue_lost",
 ]
 
+_BESIDE = [kind for kind in RunKind if not kind.trains]  # may run beside a training of their project
+
 
 @dataclass(frozen=True)
 class Beat:
@@ -115,14 +117,14 @@ def claim_run(session: Session, worker: str, kinds: Collection[RunKind], now: da
 def _next_in_queue(kinds: Collection[RunKind], passed_over: set[int]) -> Select[Run]:
     other = aliased(Run)
     training_now = exists().where(
-        other.project_id == Run.project_id, other.status == RunStatus.RUNNING, other.kind != RunKind.GENERATE
+        other.project_id == Run.project_id, other.status == RunStatus.RUNNING, other.kind.not_in(_BESIDE)
     )
     return (
         select(Run)
         .where(
             Run.status == RunStatus.QUEUED,
             Run.kind.in_(list(kinds)),
-            (Run.kind == RunKind.GENERATE) | (~training_now & Run.project_id.not_in(passed_over)),
+            Run.kind.in_(_BESIDE) | (~training_now & Run.project_id.not_in(passed_over)),
         )
         .order_by(Run.id)
         .limit(1)

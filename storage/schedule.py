@@ -105,7 +105,7 @@ def _last_training(session: Session, project: Project) -> Run | None:
     unfinished = Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING))
     return session.scalar(
         select(Run)
-        .where(Run.project_id == project.id, Run.kind != RunKind.GENERATE)
+        .where(Run.project_id == project.id, Run.kind.in_([kind for kind in RunKind if kind.trains]))
         .order_by(unfinished.desc(), Run.id.desc())
         .limit(1)
     )

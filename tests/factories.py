@@ -9,17 +9,20 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage import accounts, annotations, audit, items, projects, prompts, registry, runs
 from storage.configs import DpoConfig, GenerateConfig, RewardConfig, Settings, SnapshotSettings
 from storage.enums import (
+    Admission,
     CompletionOrigin,
     ItemKind,
     LinkPurpose,
     ModelKind,
     Outcome,
     PairSource,
+    RefinementStatus,
     Role,
     RunKind,
     RunStatus,
@@ -32,6 +35,7 @@ from storage.models import (
     AuditEvent,
     Completion,
     CompletionScore,
+    Conversation,
     Evaluation,
     Identity,
     Item,
@@ -40,10 +44,16 @@ from storage.models import (
     ProjectMember,
     Prompt,
     Ranking,
+    Refinement,
+    RefinementCritique,
+    Resolution,
     Run,
     Snapshot,
     SnapshotRow,
     SnapshotRowAnnotation,
+    SnapshotRowCritique,
+    SnapshotRowRefinement,
+    Standing,
     User,
     Webhook,
     WebhookDelivery,
@@ -233,12 +243,38 @@ def fill_store(session: Session) -> Project:
     runs.add_log(session, run.id, ["step 1"])
     session.add(CompletionScore(completion_id=lease.completions[0][0], version_id=version.id, value=0.3))
     _fill_doors(session, project, user, annotation)
+    _fill_learning(session, annotation, snapshot, version)
     return project
+
+
+def _fill_learning(session: Session, annotation: Annotation, snapshot: Snapshot, version: ModelVersion) -> None:
+    """A model's refinement of what the annotation criticised, in a row of the snapshot, and what became of it."""
+    critique = annotation.critiques[0]
+    item = session.get_one(Item, annotation.item_id)
+    written = make_completion(session, item.prompt, origin=CompletionOrigin.REFINEMENT, model_version_id=version.id)
+    refinement = Refinement(
+        completion_id=critique.completion_id, refined_id=written.id, run_id=version.run_id, judge_score=0.8, rank=1,
+        status=RefinementStatus.UNREVIEWED,
+    )  # fmt: skip
+    row = session.scalars(select(SnapshotRow).where(SnapshotRow.snapshot_id == snapshot.id)).one()
+    session.add(refinement)
+    session.flush()
+    session.add_all(
+        [
+            RefinementCritique(refinement_id=refinement.id, critique_id=critique.id),
+            SnapshotRowCritique(snapshot_row_id=row.id, critique_id=critique.id),
+            SnapshotRowRefinement(snapshot_row_id=row.id, refinement_id=refinement.id),
+            Resolution(critique_id=critique.id, completion_id=written.id, version_id=version.id, held_out=False),
+        ]
+    )
+    session.flush()
 
 
 def _fill_doors(session: Session, project: Project, user: User, annotation: Annotation) -> None:
     session.add(Identity(user_id=user.id, issuer="https://id.example", subject="42"))
     session.add(ProjectMember(project_id=project.id, user_id=user.id))
+    session.add(Standing(project_id=project.id, user_id=user.id, admitted=Admission.EXISTING, admitted_at=utc_now()))
+    session.add(Conversation(project_id=project.id, user_id=user.id, draft="Where is my"))
     session.add(Ranking(annotation_id=annotation.id, completion_id=annotation.preferences[0].first_id, rank=1))
     token = ApiToken(user_id=user.id, name="shop", token_hash="f" * 64, scopes=["feedback"])
     hook = Webhook(project_id=project.id, url="https://shop.example/hook", secret="s" * 32, events=["annotation"])

@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
 from storage.enums import (
+    Admission,
     AnnotationStatus,
     AssignmentStatus,
     CompletionOrigin,
@@ -20,11 +21,15 @@ from storage.enums import (
     ModelKind,
     Outcome,
     PairSource,
+    RefinementStatus,
+    ResolutionVerdict,
     Role,
     RunKind,
     RunStatus,
     SelectionReason,
+    SnapshotForm,
     Split,
+    TurnState,
     VersionStatus,
 )
 
@@ -90,8 +95,9 @@ class Base(DeclarativeBase):
         **{
             kind: _enum(kind)
             for kind in (
-                AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemKind, ItemStatus, LinkPurpose, ModelKind,
-                Outcome, PairSource, Role, RunKind, RunStatus, SelectionReason, Split, VersionStatus,
+                Admission, AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemKind, ItemStatus, LinkPurpose,
+                ModelKind, Outcome, PairSource, RefinementStatus, ResolutionVerdict, Role, RunKind, RunStatus,
+                SelectionReason, SnapshotForm, Split, TurnState, VersionStatus,
             )
         },
     }  # fmt: skip

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from storage.enums import AnnotationStatus, Outcome
+from storage.enums import AnnotationStatus, Outcome, RefinementStatus, ResolutionVerdict
 from storage.models.base import Base, JsonObject, utc_now
 from storage.models.people import User
 from storage.models.work import Item
@@ -39,6 +39,7 @@ class Annotation(Base):
     draft: Mapped[JsonObject | None]  # what has been typed so far; beside a submitted one: of its revision
     source_key: Mapped[str | None] = mapped_column(String(64))  # hash of an imported record: importing again is a no-op
     seconds_spent: Mapped[float | None]
+    gold_score: Mapped[float | None]  # how much of what is right it said, 0..1 (storage.gold); None: an ordinary item
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     submitted_at: Mapped[datetime | None]
     superseded_at: Mapped[datetime | None]
@@ -106,12 +107,60 @@ class Critique(Base):
 
 
 class Refinement(Base):
-    """A completion rewritten because of a critique: original -> refined, both completions of one prompt."""
+    """A completion rewritten because of a critique: original -> refined, both completions of one prompt.
+
+    A person's is part of their annotation. A model's has none: it was made by a run from critiques
+    (`RefinementCritique`), and people may review it; what they edited stands beside what the model wrote.
+    """
 
     __tablename__ = "refinements"
-    __table_args__ = (UniqueConstraint("annotation_id", "completion_id"),)
+    __table_args__ = (
+        UniqueConstraint("annotation_id", "completion_id"),
+        UniqueConstraint("run_id", "completion_id", "refined_id"),
+        Index("ix_refinements_completion_id", "completion_id"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
-    annotation_id: Mapped[int] = mapped_column(ForeignKey("annotations.id"))
+    annotation_id: Mapped[int | None] = mapped_column(ForeignKey("annotations.id"))  # None: by a model
     completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))
     refined_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))
-    annotation: Mapped[Annotation] = relationship(back_populates="refinements")
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
+    judge_score: Mapped[float | None]  # probability that it does what the critique asks, 0..1
+    reward: Mapped[float | None]  # of the reward model, in its own units
+    rank: Mapped[int | None]  # among the candidates of its run, 1 is the best
+    status: Mapped[RefinementStatus | None]
+    reviewer_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    reviewed_at: Mapped[datetime | None]
+    edited_id: Mapped[int | None] = mapped_column(ForeignKey("completions.id"))  # as the reviewer would have it
+    review_item_id: Mapped[int | None] = mapped_column(ForeignKey("items.id"), index=True)  # asks people about it
+    annotation: Mapped[Annotation | None] = relationship(back_populates="refinements")
+    critiques: Mapped[list[Critique]] = relationship(secondary="refinement_critiques", order_by="Critique.id")
+
+
+class RefinementCritique(Base):
+    """Ties a model's refinement to the critiques it was made from."""
+
+    __tablename__ = "refinement_critiques"
+    refinement_id: Mapped[int] = mapped_column(ForeignKey("refinements.id", ondelete="CASCADE"), primary_key=True)
+    critique_id: Mapped[int] = mapped_column(
+        ForeignKey("critiques.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+
+
+class Resolution(Base):
+    """A critique held against what a newer model version writes for the same prompt; `verdict` None: not asked yet."""
+
+    __tablename__ = "resolutions"
+    __table_args__ = (
+        UniqueConstraint("critique_id", "completion_id", "version_id"),
+        Index("ix_resolutions_version_id", "version_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    critique_id: Mapped[int] = mapped_column(ForeignKey("critiques.id", ondelete="CASCADE"))
+    completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))  # the new one
+    version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"))
+    item_id: Mapped[int | None] = mapped_column(ForeignKey("items.id"), index=True)  # None: the same text as before
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))  # who said so
+    held_out: Mapped[bool]  # the critique's prompt never trains: a similar complaint, not a memorised one
+    verdict: Mapped[ResolutionVerdict | None]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    judged_at: Mapped[datetime | None]

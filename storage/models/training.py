@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from storage.enums import ModelKind, PairSource, RunKind, RunStatus, Split, VersionStatus
+from storage.enums import ModelKind, PairSource, RunKind, RunStatus, SnapshotForm, Split, VersionStatus
 from storage.models.base import Base, JsonObject, utc_now
 from storage.models.work import Project
 
@@ -19,6 +19,7 @@ class Snapshot(Base):
     __table_args__ = (UniqueConstraint("project_id", "content_hash"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    form: Mapped[SnapshotForm] = mapped_column(default=SnapshotForm.PREFERENCE)
     content_hash: Mapped[str] = mapped_column(String(64))
     folder: Mapped[str]  # relative to FEEDBACK_HOME
     settings: Mapped[JsonObject]  # storage.configs.SnapshotSettings
@@ -28,7 +29,7 @@ class Snapshot(Base):
 
 
 class SnapshotRow(Base):
-    """One preference pair of a snapshot; row `position` of the Parquet file of its split."""
+    """One row of a snapshot: row `position` of the Parquet file of its split. Only pairs have a rejected one."""
 
     __tablename__ = "snapshot_rows"
     __table_args__ = (UniqueConstraint("snapshot_id", "split", "position"),)
@@ -39,8 +40,9 @@ class SnapshotRow(Base):
     source: Mapped[PairSource]
     prompt_id: Mapped[int] = mapped_column(ForeignKey("prompts.id"))
     chosen_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))
-    rejected_id: Mapped[int] = mapped_column(ForeignKey("completions.id"))
+    rejected_id: Mapped[int | None] = mapped_column(ForeignKey("completions.id"))
     weight: Mapped[float]
+    digest: Mapped[str | None] = mapped_column(String(64))  # of the row's content; None: older than `snapshots diff`
 
 
 class SnapshotRowAnnotation(Base):
@@ -49,6 +51,26 @@ class SnapshotRowAnnotation(Base):
     __tablename__ = "snapshot_row_annotations"
     snapshot_row_id: Mapped[int] = mapped_column(ForeignKey("snapshot_rows.id"), primary_key=True)
     annotation_id: Mapped[int] = mapped_column(ForeignKey("annotations.id"), primary_key=True, index=True)
+
+
+class SnapshotRowCritique(Base):
+    """Ties a snapshot row to each critique that led to it."""
+
+    __tablename__ = "snapshot_row_critiques"
+    snapshot_row_id: Mapped[int] = mapped_column(ForeignKey("snapshot_rows.id"), primary_key=True)
+    critique_id: Mapped[int] = mapped_column(
+        ForeignKey("critiques.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+
+
+class SnapshotRowRefinement(Base):
+    """Ties a snapshot row to each refinement, of a person or a model, that it holds."""
+
+    __tablename__ = "snapshot_row_refinements"
+    snapshot_row_id: Mapped[int] = mapped_column(ForeignKey("snapshot_rows.id"), primary_key=True)
+    refinement_id: Mapped[int] = mapped_column(
+        ForeignKey("refinements.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
 
 
 class Run(Base):
@@ -62,8 +84,8 @@ class Run(Base):
             "uq_runs_one_training",
             "project_id",
             unique=True,
-            sqlite_where=text("status = 'running' AND kind <> 'generate'"),
-            postgresql_where=text("status = 'running' AND kind <> 'generate'"),
+            sqlite_where=text("status = 'running' AND kind NOT IN ('generate', 'playground', 'refine')"),
+            postgresql_where=text("status = 'running' AND kind NOT IN ('generate', 'playground', 'refine')"),
         ),
         Index("ix_runs_status_id", "status", "id"),
     )

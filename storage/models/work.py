@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.enums import AssignmentStatus, CompletionOrigin, ItemKind, ItemStatus, SelectionReason, Split
@@ -93,6 +93,13 @@ class Item(Base):
         Index("ix_items_queue", "project_id", "status", "id"),
         Index("ix_items_judged", "project_id", "status", "judged"),
         Index("ix_items_prompt", "prompt_id", "status", "judged"),
+        # Few among many: whatever leaves gold items out looks here.
+        Index(
+            "ix_items_gold",
+            "project_id",
+            sqlite_where=text("gold IS NOT NULL"),
+            postgresql_where=text("gold IS NOT NULL"),
+        ),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
