@@ -26,6 +26,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from feedback_app.i18n.edge import tell
 from storage.accounts import SEEN_NOTED_EVERY, find_session, note_seen
 from storage.engine import read_only, translate_errors
 from storage.enums import Role
@@ -131,6 +132,7 @@ class SignedIn:
     name: str
     role: Role
     session_id: int = 0
+    language: str | None = None  # what they chose; None: what the browser asks for
 
 
 def find_signed_in(sessions: sessionmaker[Session], token: str | None) -> SignedIn | None:
@@ -145,7 +147,7 @@ def find_signed_in(sessions: sessionmaker[Session], token: str | None) -> Signed
         found = find_session(session, token, now=now)
         if found is None:
             return None
-        user = SignedIn(found.user.name, found.user.role, found.id)
+        user = SignedIn(found.user.name, found.user.role, found.id, found.user.language)
         stale = found.last_seen_at is None or now - found.last_seen_at >= SEEN_NOTED_EVERY
     if stale:
         # A full disk or a busy database must not keep anybody from reading: then it is noted another time.
@@ -155,9 +157,12 @@ def find_signed_in(sessions: sessionmaker[Session], token: str | None) -> Signed
 
 
 async def signed_in(sessions: sessionmaker[Session], connection: HTTPConnection) -> SignedIn | None:
-    """`find_signed_in` for a request's cookie, in a thread."""
+    """`find_signed_in` for a request's cookie, in a thread; from here on the answer is in that person's language."""
     token = connection.cookies.get(COOKIE)
-    return await anyio.to_thread.run_sync(find_signed_in, sessions, token) if token else None
+    user = await anyio.to_thread.run_sync(find_signed_in, sessions, token) if token else None
+    if user is not None and user.language:
+        tell(connection.scope, user.language)
+    return user
 
 
 def auth_dependency(roles: Collection[Role]) -> Callable[[HTTPConnection], Awaitable[str | None]]:

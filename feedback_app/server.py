@@ -25,6 +25,8 @@ from starlette.types import Receive, Scope, Send
 
 from feedback_app import api, policies
 from feedback_app.handlers.context import Context
+from feedback_app.i18n import said, t
+from feedback_app.i18n.edge import Language
 from feedback_app.pages import account
 from feedback_app.pages.downloads import download_routes
 from feedback_app.pages.plain import page
@@ -38,7 +40,7 @@ from storage.schema import require_current
 STATIC = Path(__file__).parent / "static"
 KIB, MIB = 1024, 1024 * 1024
 # Paths of plain forms: nothing long belongs there, and some of them answer to everybody.
-FORMS = ("/login", "/logout", "/set-password", *account.PATHS)
+FORMS = ("/login", "/logout", "/set-password", "/language", *account.PATHS)
 # Seconds that open tabs get at shutdown before their streams are cut.
 GRACE = 2
 
@@ -90,6 +92,7 @@ def _middleware(ctx: Context) -> list[Middleware]:
         Middleware(CORSMiddleware, allow_origins=[]),
         Middleware(SameOrigin, public_url=ctx.settings.public_url),
         Middleware(BodyLimit, default=2 * MIB, limits=limits),
+        Middleware(Language, pages=mounts),
         Middleware(Gate, sessions=ctx.sessions, mounts=mounts, denied=_denied),
     ]
 
@@ -131,10 +134,10 @@ def _mount_pages(app: FastAPI, ctx: Context) -> FastAPI:
 async def _denied(scope: Scope, receive: Receive, send: Send) -> None:
     response = page(
         "notice",
-        "Not for this account",
+        t("Not for this account"),
         status=403,
-        lead="This page is for operators. If you need it, ask one of them.",
-        links=[("Go to your page", "/")],
+        lead=t("This page is for operators. If you need it, ask one of them."),
+        links=[(t("Go to your page"), "/")],
         sign_out=True,
     )
     await response(scope, receive, send)
@@ -143,7 +146,7 @@ async def _denied(scope: Scope, receive: Receive, send: Send) -> None:
 async def _explain(request: Request, error: Exception) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
     if "text/html" in request.headers.get("accept", ""):
-        return page("notice", "That did not work", status=status, lead=str(error), links=[("Go on", "/")])
+        return page("notice", t("That did not work"), status=status, lead=said(error), links=[(t("Go on"), "/")])
     return JSONResponse({"error": str(error)}, status)
 
 

@@ -12,14 +12,13 @@ from sqlalchemy.orm import Session
 
 from feedback_app import policies
 from feedback_app.handlers.context import Context
+from feedback_app.i18n import LANGUAGES
 from storage import accounts, audit, members, tokens
 from storage.engine import read_only, translate_errors
 from storage.enums import LinkPurpose, Role
 from storage.errors import Invalid, NotAllowed
 from storage.models import ApiToken, OneTimeLink, User, UserSession
 
-# What people can read the pages in; the empty one asks the browser.
-LANGUAGES = {"": "As the browser asks", "en": "English", "zh-CN": "简体中文"}
 TOKEN_DAYS = (7, 30, 90, 365, 0)  # 0: until revoked
 
 
@@ -172,8 +171,8 @@ def see_account(ctx: Context, name: str | None, made: str = "") -> AccountView:
 def choose_language(ctx: Context, name: str | None, language: str) -> None:
     """Read the pages in `language`, or as the browser asks when it is empty; raises `Invalid` for another."""
     with ctx.writing(name, policies.use_account) as (_, user):
-        if language not in LANGUAGES:
-            raise Invalid(f"that language is not there; choose from: {', '.join(filter(None, LANGUAGES))}")
+        if language and language not in LANGUAGES:
+            raise Invalid(f"that language is not there; choose from: {', '.join(LANGUAGES)}")
         user.language = language or None
 
 

@@ -15,6 +15,8 @@ from starlette.responses import RedirectResponse, Response
 from feedback_app.handlers import account
 from feedback_app.handlers.account import AccountView
 from feedback_app.handlers.context import Context
+from feedback_app.i18n import LANGUAGES, day, said, t
+from feedback_app.i18n.edge import COOKIE_SECONDS, LANGUAGE_COOKIE
 from feedback_app.pages.plain import page
 from feedback_app.pages.render import ago
 from feedback_app.security import COOKIE, SignedIn, signed_in
@@ -25,11 +27,6 @@ from storage.tokens import token_state
 
 PATHS = ("/account", "/account/language", "/account/sessions/end", "/account/sessions/end-all", "/account/tokens",
          "/account/tokens/revoke")  # fmt: skip
-_SCOPES = {
-    TokenScope.READ.value: "read items, annotations and models",
-    TokenScope.WRITE.value: "send prompts, completions and feedback",
-    TokenScope.EXPORT.value: "download what was collected",
-}
 _BROWSERS = ("Edg", "OPR", "Firefox", "SamsungBrowser", "CriOS", "Chrome", "Safari")
 _BROWSER_NAMES = {"Edg": "Edge", "OPR": "Opera", "CriOS": "Chrome", "SamsungBrowser": "Samsung Internet"}
 _SYSTEMS = {
@@ -69,7 +66,13 @@ class AccountRoutes:
 
     async def language(self, request: Request, language: Text = "") -> Response:
         """Choose the language of the pages."""
-        return await self._do(request, partial(account.choose_language, language=language))
+        response = await self._do(request, partial(account.choose_language, language=language))
+        if language in LANGUAGES:
+            secure = self.ctx.settings.url.startswith("https://")
+            response.set_cookie(LANGUAGE_COOKIE, language, COOKIE_SECONDS, samesite="lax", httponly=True, secure=secure)
+        else:
+            response.delete_cookie(LANGUAGE_COOKIE)
+        return response
 
     async def end_session(self, request: Request, session: Number) -> Response:
         """Sign one browser out."""
@@ -102,7 +105,7 @@ class AccountRoutes:
             made = await anyio.to_thread.run_sync(make)
         except FeedbackError as error:
             asked = {"name": name, "scope": scope or [], "project": project}
-            return await self._page(user, problem=_sentence(error), asked=asked, status=422)
+            return await self._page(user, problem=said(error), asked=asked, status=422)
         return await self._page(user, made=made)
 
     async def revoke_token(self, request: Request, token: Number) -> Response:
@@ -116,25 +119,33 @@ class AccountRoutes:
         try:
             await anyio.to_thread.run_sync(change, self.ctx, user.name)
         except FeedbackError as error:
-            return await self._page(user, problem=_sentence(error), status=422)
+            return await self._page(user, problem=said(error), status=422)
         return RedirectResponse("/account", 303)
 
     async def _page(self, user: SignedIn, *, made: str = "", status: int = 200, **more: Any) -> Response:
         view = await anyio.to_thread.run_sync(account.see_account, self.ctx, user.name, made)
         return page(
             "account",
-            "Your account",
+            t("Your account"),
             status=status,
             wide=True,
-            lead=f"\u2068{view.name}\u2069 · {view.role.value}",
+            lead=f"\u2068{view.name}\u2069 · {t(view.role.value)}",
             view=view,
-            languages=account.LANGUAGES,
+            languages={"": t("As the browser asks"), **LANGUAGES},
             lifetimes=account.TOKEN_DAYS,
-            scopes=_SCOPES,
+            scopes=_scopes(),
             sessions=_sessions(view, user.session_id),
             tokens=[_token(row, view) for row in view.tokens],
             **more,
         )
+
+
+def _scopes() -> dict[str, str]:
+    return {
+        TokenScope.READ.value: t("read items, annotations and models"),
+        TokenScope.WRITE.value: t("send prompts, completions and feedback"),
+        TokenScope.EXPORT.value: t("download what was collected"),
+    }
 
 
 def device_of(user_agent: str) -> str:
@@ -142,8 +153,9 @@ def device_of(user_agent: str) -> str:
     browser = next((name for name in _BROWSERS if f"{name}/" in user_agent), "")
     system = next((name for sign, name in _SYSTEMS.items() if sign in user_agent), "")
     if not browser:
-        return re.split(r"[\s/;(]", user_agent.strip(), maxsplit=1)[0][:40] or "Unknown device"
-    return f"{_BROWSER_NAMES.get(browser, browser)}{f' on {system}' if system else ''}"
+        return re.split(r"[\s/;(]", user_agent.strip(), maxsplit=1)[0][:40] or t("Unknown device")
+    browser = _BROWSER_NAMES.get(browser, browser)
+    return t("{browser} on {system}", browser=browser, system=system) if system else browser
 
 
 def _sessions(view: AccountView, here: int) -> list[dict[str, Any]]:
@@ -154,7 +166,7 @@ def _sessions(view: AccountView, here: int) -> list[dict[str, Any]]:
             "device": device_of(row.user_agent),
             "address": row.address,
             "seen": ago(row.last_seen_at or row.created_at, now),
-            "since": f"{row.created_at:%Y-%m-%d}",
+            "since": day(row.created_at),
             "here": row.id == here,
         }
         for row in view.sessions
@@ -163,23 +175,22 @@ def _sessions(view: AccountView, here: int) -> list[dict[str, Any]]:
 
 def _token(row: ApiToken, view: AccountView) -> dict[str, Any]:
     state = token_state(row)
-    only = view.projects.get(row.project_id, "a project you are no member of") if row.project_id else "all projects"
+    only = _project(row.project_id, view) if row.project_id else t("all projects")
     return {
         "id": row.id,
         "name": row.name,
-        "state": state,
+        "state": t(state),
         "live": state == "in force",
         "kind": "" if state == "in force" else "over",
         "scopes": ", ".join(row.scopes),
         "project": only,
-        "until": f"until {row.expires_at:%Y-%m-%d}" if row.expires_at else "no end",
-        "used": ago(row.last_used_at, utc_now()) if row.last_used_at else "never",
+        "until": t("until {day}", day=day(row.expires_at)) if row.expires_at else t("no end"),
+        "used": t("used {when}", when=ago(row.last_used_at, utc_now())) if row.last_used_at else t("never used"),
     }
 
 
-def _sentence(error: FeedbackError) -> str:
-    line = str(error)
-    return line[:1].upper() + line[1:] + "."
+def _project(project_id: int, view: AccountView) -> str:
+    return view.projects.get(project_id) or t("a project you are no member of")
 
 
 def _to_login() -> Response:

@@ -12,9 +12,10 @@ from feedback_app.handlers import annotate as handlers
 from feedback_app.handlers.annotate import PageView
 from feedback_app.handlers.annotate_form import MAX_SIDES
 from feedback_app.handlers.context import Context
+from feedback_app.i18n import sentence
 from feedback_app.pages import parts
 from feedback_app.pages.theme import LATEX
-from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, notice, sentence, told
+from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, notice, told
 from storage.models import Message
 
 LETTERS = "ABCDEFGH"[:MAX_SIDES]

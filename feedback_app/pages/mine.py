@@ -16,10 +16,11 @@ from feedback_app.handlers import mine as handlers
 from feedback_app.handlers.annotate_form import MAX_SIDES
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.mine import ListView, MineView, OneView
+from feedback_app.i18n import sentence
 from feedback_app.pages import parts
 from feedback_app.pages.annotate import LETTERS, shown_message
 from feedback_app.pages.theme import LATEX
-from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, sentence
+from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event
 from storage.models import JsonObject
 
 # Gradio adds the page's scripts while it starts: they may arrive after the components, and in any order.

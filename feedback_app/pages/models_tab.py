@@ -10,9 +10,10 @@ import gradio as gr
 from feedback_app.handlers import models as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.models import Decision, ModelsView, VersionView
+from feedback_app.i18n import sentence
 from feedback_app.pages import parts, render
 from feedback_app.pages.render import Markup, Row
-from feedback_app.pages.wiring import QUEUED, QUICK, event, sentence
+from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.models import ModelVersion
 
 # Shown in the table where a version has them.

@@ -9,9 +9,10 @@ import gradio as gr
 from feedback_app.handlers import project as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.project import ProjectView
+from feedback_app.i18n import sentence
 from feedback_app.pages import render
 from feedback_app.pages.members_part import MembersPart
-from feedback_app.pages.wiring import QUEUED, event, sentence
+from feedback_app.pages.wiring import QUEUED, event
 from storage.configs import PolicyMode
 from storage.enums import RunKind
 

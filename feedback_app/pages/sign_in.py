@@ -1,9 +1,10 @@
-"""Routes of /login, /login/link, /login/oidc, /logout, /set-password and /: plain forms, no JavaScript."""
+"""Routes of /login, /login/link, /login/oidc, /logout, /set-password, /language and /: plain forms, no JavaScript."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated
+from urllib.parse import quote
 
 import anyio.to_thread
 from fastapi import APIRouter, Form, Request
@@ -13,6 +14,8 @@ from feedback_app import policies
 from feedback_app.handlers import account
 from feedback_app.handlers.account import Browser
 from feedback_app.handlers.context import Context
+from feedback_app.i18n import LANGUAGES, plural, said, t
+from feedback_app.i18n.edge import COOKIE_SECONDS, LANGUAGE_COOKIE
 from feedback_app.oidc import CALLBACK, Pending, Provider
 from feedback_app.pages.plain import page
 from feedback_app.security import (
@@ -26,8 +29,6 @@ from feedback_app.security import (
     signed_in,
 )
 from storage.errors import FeedbackError
-
-WRONG = "Name and password do not fit together. Please try again."
 
 # Of a sign-in through a provider, for as long as it takes there.
 OIDC_COOKIE, OIDC_SECONDS = "feedback_oidc", 900
@@ -60,6 +61,7 @@ class SignInRoutes:
             ("/logout", "POST", self.logout),
             ("/set-password", "GET", self.password_form),
             ("/set-password", "POST", self.set_password),
+            ("/language", "POST", self.language),
         ):
             self.router.add_api_route(path, route, methods=[method], response_model=None)
 
@@ -88,7 +90,7 @@ class SignInRoutes:
             throttle.failed(key)
         known = await anyio.to_thread.run_sync(account.credentials, self.ctx, name)
         if not await password_matches_soon(known.password_hash, password):
-            return self._login_page(401, WRONG, name, onward)
+            return self._login_page(401, t("Name and password do not fit together. Please try again."), name, onward)
         self.per_account.succeeded((name.casefold(), address))
         self.per_address.take_back((address,))
         entry = await anyio.to_thread.run_sync(account.enter, self.ctx, name, _browser(request))
@@ -101,7 +103,7 @@ class SignInRoutes:
         try:
             url, pending = await self.provider.begin(safe_next(next) or "")
         except FeedbackError as error:
-            return self._login_page(503, _sentence(error), "", safe_next(next))
+            return self._login_page(503, said(error), "", safe_next(next))
         response = RedirectResponse(url, 303)
         # Lax: it comes along when the provider sends the browser back here, and on nothing that another site submits.
         self._set_cookie(response, OIDC_COOKIE, pending.as_cookie(), OIDC_SECONDS, CALLBACK)
@@ -121,16 +123,16 @@ class SignInRoutes:
             entry = await anyio.to_thread.run_sync(account.enter_by_provider, self.ctx, vouched, _browser(request))
         except FeedbackError as error:
             self.per_address.failed(key)
-            response = self._login_page(403, _sentence(error), "", safe_next(pending.onward) if pending else None)
+            response = self._login_page(403, said(error), "", safe_next(pending.onward) if pending else None)
         else:
             response = self._entered(entry, safe_next(pending.onward) if pending else None)
         response.delete_cookie(OIDC_COOKIE, path=CALLBACK)
         return response
 
-    async def link_form(self, token: str) -> Response:
+    async def link_form(self, request: Request, token: str) -> Response:
         """A button: opening the link does not use it, so mail scanners and previews cannot burn it."""
-        lead = "This one-time link signs you in on this browser."
-        return page("link", "Welcome", lead=lead)
+        lead = t("This one-time link signs you in on this browser.")
+        return page("link", t("Welcome"), lead=lead, here=request.url.path)
 
     async def link(self, request: Request, token: str) -> Response:
         """Redeem a one-time link."""
@@ -142,15 +144,15 @@ class SignInRoutes:
             entry = await anyio.to_thread.run_sync(account.enter_by_link, self.ctx, token, _browser(request))
         except FeedbackError as error:
             self.per_address.failed(key)
-            links = [("Go to sign in", "/login")]
-            return page("notice", "This link does not work", status=410, lead=_sentence(error), links=links)
+            links = [(t("Go to sign in"), "/login")]
+            return page("notice", t("This link does not work"), status=410, lead=said(error), links=links)
         return self._entered(entry, "/set-password" if entry.choose_password else None)
 
     async def logout_form(self, request: Request) -> Response:
         """Ask, for those who come by a link: only a POST signs out."""
         if await signed_in(self.ctx.sessions, request) is None:
             return _go("/login")
-        return page("notice", "Sign out?", links=[("Stay signed in", "/")], sign_out=True)
+        return page("notice", t("Sign out?"), links=[(t("Stay signed in"), "/")], sign_out=True)
 
     async def logout(self, request: Request) -> Response:
         """End the session; drafts kept in this browser go too."""
@@ -183,32 +185,44 @@ class SignInRoutes:
         if wait > 0:
             return self._password_page(user.name, present, _patience(wait), 429)
         if password != again:
-            return self._password_page(user.name, present, "The two passwords differ.", 422)
+            return self._password_page(user.name, present, t("The two passwords differ."), 422)
         if present is not None:
             self.per_account.failed(key)
             if not await password_matches_soon(present, current):
-                return self._password_page(user.name, present, "The current password is not right.", 401)
+                return self._password_page(user.name, present, t("The current password is not right."), 401)
             self.per_account.succeeded(key)
         try:
             hashed = await hash_password_soon(password)
         except FeedbackError as error:
-            return self._password_page(user.name, present, str(error).capitalize() + ".", 422)
+            return self._password_page(user.name, present, said(error), 422)
         entry = await anyio.to_thread.run_sync(
             account.change_password, self.ctx, user.name, present, hashed, _browser(request)
         )
         return self._entered(entry, None)
 
+    async def language(self, request: Request, language: Text = "", next: Text = "") -> Response:
+        """Read the pages in another language, with or without an account."""
+        user = await signed_in(self.ctx.sessions, request)
+        response = _go(safe_next(next) or "/")
+        if language in LANGUAGES:
+            if user is not None:
+                await anyio.to_thread.run_sync(account.choose_language, self.ctx, user.name, language)
+            self._set_cookie(response, LANGUAGE_COOKIE, language, COOKIE_SECONDS, "/")
+        return response
+
     def _password_page(self, name: str, present: str | None, problem: str = "", status: int = 200) -> Response:
         return page(
             "password",
-            "Choose a password" if present is None else "Change password",
+            t("Choose a password") if present is None else t("Change password"),
             status=status,
-            lead=f"For the account “\u2068{name}\u2069”.",  # isolated: a name may be written from right to left
+            # Isolated: a name may be written from right to left.
+            lead=t("For the account “{name}”.", name=f"\u2068{name}\u2069"),
             problem=problem,
             name=name,
             ask_current=present is not None,
             minimum=MIN_PASSWORD,
             can_skip=True,
+            here="/set-password",
         )
 
     def _slow_down(self, wait: float, name: str, onward: str | None) -> Response:
@@ -223,7 +237,10 @@ class SignInRoutes:
 
     def _login_page(self, status: int, problem: str, name: str, onward: str | None) -> Response:
         label = self.provider.label if self.provider else ""
-        return page("login", "Sign in", status=status, problem=problem, name=name, next=onward, provider=label)
+        here = f"/login?next={quote(onward, safe='')}" if onward else "/login"
+        return page(
+            "login", t("Sign in"), status=status, problem=problem, name=name, next=onward, provider=label, here=here
+        )
 
     def _set_cookie(self, response: Response, name: str, value: str, seconds: int, path: str) -> None:
         secure = self.ctx.settings.url.startswith("https://")
@@ -243,11 +260,10 @@ def _address(request: Request) -> str:
     return network_of(request.client.host) if request.client else ""
 
 
-def _sentence(error: FeedbackError) -> str:
-    line = str(error)
-    return line[:1].upper() + line[1:] + "."
-
-
 def _patience(wait: float) -> str:
     minutes = max(1, math.ceil(wait / 60))
-    return f"Too many attempts. Please wait {minutes} minute{'s' if minutes > 1 else ''} and try again."
+    return plural(
+        minutes,
+        "Too many attempts. Please wait {n} minute and try again.",
+        "Too many attempts. Please wait {n} minutes and try again.",
+    )

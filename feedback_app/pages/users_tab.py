@@ -11,9 +11,10 @@ from feedback_app import policies
 from feedback_app.handlers import people as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.people import UserAction, UsersView
+from feedback_app.i18n import sentence
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
-from feedback_app.pages.wiring import QUEUED, event, sentence
+from feedback_app.pages.wiring import QUEUED, event
 from storage.enums import Role
 from storage.erasure import Erased
 from storage.models import User, utc_now

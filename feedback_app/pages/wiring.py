@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from feedback_app.i18n import Reader, message, reading, sentence, t
 from storage.engine import explain
 from storage.enums import Role
 from storage.errors import FeedbackError
@@ -22,20 +23,28 @@ def event(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function(name, *values)` as a Gradio event function: the signed-in name first, people's errors as toasts."""
 
     def call(request: gr.Request, *values: Any) -> Any:
-        try:
-            return function(request.username, *values)
-        except FeedbackError as error:
-            raise toast(str(error)) from error
-        except Exception as error:
-            line = explain(error)
-            if line is None:
-                raise
-            raise toast(line) from error
+        with reading(_reader_of(request)):
+            try:
+                return function(request.username, *values)
+            except FeedbackError as error:
+                raise toast(message(str(error))) from error
+            except Exception as error:
+                line = explain(error)
+                if line is None:
+                    raise
+                raise toast(message(line)) from error
 
     call.__name__ = getattr(function, "__name__", "call")
     # Gradio finds the request argument by its annotation; a quoted one would be looked up in the wrong module.
     call.__annotations__ = {"request": gr.Request}
     return call
+
+
+def _reader_of(request: gr.Request) -> Reader:
+    # Noted by `i18n.edge` on the request: an event of the queue runs in a task of Gradio's.
+    state = request.request.scope.get("state", {}) if request.request else {}
+    who: Reader = state.get("reader", Reader())
+    return who
 
 
 def told(function: Callable[..., list[Any]], outputs: int) -> Callable[..., list[Any]]:
@@ -51,7 +60,7 @@ def told(function: Callable[..., list[Any]], outputs: int) -> Callable[..., list
             line = str(error) if isinstance(error, FeedbackError) else explain(error)
             if line is None:
                 raise
-            return [*(gr.skip() for _ in range(outputs)), notice(line)]
+            return [*(gr.skip() for _ in range(outputs)), notice(message(line))]
 
     quick.__name__ = function.__name__
     return event(quick)
@@ -69,27 +78,20 @@ def toast(message: str) -> gr.Error:
     return gr.Error(sentence(message), print_exception=False, duration=10)
 
 
-def sentence(text: str) -> str:
-    """`text` with a capital and a full stop."""
-    text = text.strip()
-    if not text:
-        return text
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?)" else ".")
-
-
 def account_links(name: str, role: Role, here: str) -> str:
     """The right end of the top bar: the other page, the name, the account and sign out."""
     other = ""
     if here != "annotate":
-        other = '<a class="fb-link" href="/annotate/">Annotate</a>'
+        other = f'<a class="fb-link" href="/annotate/">{t("Annotate")}</a>'
     if here != "operate" and role is not Role.ANNOTATOR:
-        other += '<a class="fb-link" href="/operate/">Operate</a>'
+        other += f'<a class="fb-link" href="/operate/">{t("Operate")}</a>'
+    initial = escape(name[:1].upper())
     return f"""{other}
-<details class="fb-menu"><summary title="Account"><span class="fb-avatar">{escape(name[:1].upper())}</span></summary>
-<div class="fb-menu-list"><p><strong>{escape(name)}</strong><br><span>{escape(role.value)}</span></p>
-<a href="/mine/">My annotations</a>
-<a href="/account">Your account</a>
-<form method="post" action="/logout"><button type="submit">Sign out</button></form></div></details>"""
+<details class="fb-menu"><summary title="{t("Account")}"><span class="fb-avatar">{initial}</span></summary>
+<div class="fb-menu-list"><p><strong>{escape(name)}</strong><br><span>{t(role.value)}</span></p>
+<a href="/mine/">{t("My annotations")}</a>
+<a href="/account">{t("Your account")}</a>
+<form method="post" action="/logout"><button type="submit">{t("Sign out")}</button></form></div></details>"""
 
 
 BRAND = '<a class="fb-brand" href="/"><img src="/static/icon.svg" alt="" width="26" height="26"><b>Feedback</b></a>'

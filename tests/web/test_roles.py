@@ -42,6 +42,7 @@ ROUTES = {
     ("POST", "/logout"): ANYBODY,
     ("GET", "/set-password"): PEOPLE,
     ("POST", "/set-password"): PEOPLE,
+    ("POST", "/language"): ANYBODY,
     ("GET", "/account"): PEOPLE,
     ("POST", "/account/language"): PEOPLE,
     ("POST", "/account/sessions/end"): PEOPLE,
