@@ -3,6 +3,7 @@
 Nothing here may compute with torch or touch a GPU: threads and CUDA contexts do not survive the fork.
 """
 
+import contextlib
 import gc
 
 import datasets.arrow_writer
@@ -17,6 +18,12 @@ from transformers.models.llama import modeling_llama
 import trainer.recipes.dpo
 import trainer.recipes.generate
 import trainer.recipes.reward
+
+# A table of a thousand regular expressions that the first model to be loaded builds: a third of a second a process.
+with contextlib.suppress(ImportError):
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("llama")
 
 # What is loaded here stays for ever, and pages that no collector touches stay shared with the runs' processes.
 gc.collect()
