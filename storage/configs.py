@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from storage.enums import PairSource
 from storage.errors import Invalid
 
 
@@ -28,6 +29,38 @@ class SamplingSettings(Settings):
     max_new_tokens: int = Field(160, ge=1, le=4096)
 
 
+class TemplateSettings(Settings):
+    """How critiques are put to models; None: the application's own wording (trainer.templates)."""
+
+    refine: str | None = None  # asks for the completion again; {critique}, and {span} and {tags} where there are any
+    judge: tuple[str, ...] | None = None  # wordings of "does it do what the critique asks?", with {critique}
+    yes: str = Field("yes", min_length=1)  # what the judge says
+    no: str = Field("no", min_length=1)
+    condition: str | None = None  # puts feedback into a prompt (recipe conditional); {prompt} and {feedback}
+    positive: str | None = None  # the feedback under which a conditional policy writes
+    teacher: str | None = None  # what the teacher of sdft sees; {prompt}, {completion} and {critique}
+
+    @field_validator("refine", "judge", "condition", "teacher")
+    @classmethod
+    def _slots_are_there(cls, value: Any, info: ValidationInfo) -> Any:
+        slots = _SLOTS[info.field_name or ""]
+        if value == ():
+            raise ValueError("give one wording at least, or nothing for the application's own")
+        for wording in (value,) if isinstance(value, str) else value or ():
+            for slot in slots:
+                if slot not in wording:
+                    raise ValueError(f"write {slot} where it belongs")
+        return value
+
+
+_SLOTS = {
+    "refine": ("{critique}",),
+    "judge": ("{critique}",),
+    "condition": ("{prompt}", "{feedback}"),
+    "teacher": ("{prompt}", "{completion}", "{critique}"),
+}
+
+
 class AnnotationSettings(Settings):
     """How a project's annotators work. One class for all of it; a new field needs a default, old projects lack it."""
 
@@ -37,6 +70,23 @@ class AnnotationSettings(Settings):
 
     order: str = Field("free", pattern="^(free|judge_first)$")  # judge_first: critiques open after the verdict
     daily_target: int = Field(0, ge=0, le=10_000)  # annotations a person and day, shown as progress; 0: none
+    playground: bool = True  # annotators may write to the models
+    templates: TemplateSettings = TemplateSettings()  # how what they write is put to models
+
+    # Gold items; see storage.practice, storage.checks and storage.standings.
+    practice_items: int = Field(0, ge=0, le=50)  # in the round that opens the queue to new annotators; 0: no practice
+    practice_pass: float = Field(0.8, ge=0, le=1)  # mean score that passes
+    practice_existing: bool = False  # also for people who worked here before practice was asked for
+    check_every: int = Field(0, ge=0, le=1000)  # one in so many items handed out is an attention check; 0: none
+    check_mark: float = Field(0.7, ge=0, le=1)  # running score under which operators are told
+    check_pause: bool = False  # ... and the person is handed nothing until an operator lifts it
+
+    @field_validator("check_every")
+    @classmethod
+    def _not_only_checks(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one in 1 would make every item a check; give 2 or more, or 0 for none")
+        return value
 
     @field_validator("repeat_share")
     @classmethod
@@ -54,8 +104,30 @@ class PolicyMode(StrEnum):
     CRON = "cron"
 
 
-class TrainingPolicy(Settings):
-    """Periodic training of a project."""
+class SourceWeights(Settings):
+    """How much the rows of a snapshot count by what they were derived from; 0: not used."""
+
+    comparison_weight: float = Field(1.0, ge=0, le=10)  # comparisons and rankings
+    rating_weight: float = Field(1.0, ge=0, le=10)  # rating gaps, and ratings of one completion by itself
+    refinement_weight: float = Field(1.0, ge=0, le=10)  # by people
+    accepted_refinement_weight: float = Field(1.0, ge=0, le=10)  # by a model, accepted or edited by a person
+    unreviewed_refinement_weight: float = Field(0.5, ge=0, le=10)  # by a model alone
+
+    def weight_of(self, source: PairSource) -> float:
+        """The weight of a source."""
+        if source in (PairSource.RATING_GAP, PairSource.RATING):
+            return self.rating_weight
+        weights = {
+            PairSource.COMPARISON: self.comparison_weight,
+            PairSource.REFINEMENT: self.refinement_weight,
+            PairSource.ACCEPTED_REFINEMENT: self.accepted_refinement_weight,
+            PairSource.UNREVIEWED_REFINEMENT: self.unreviewed_refinement_weight,
+        }
+        return weights.get(source, 1.0)
+
+
+class TrainingPolicy(SourceWeights):
+    """Periodic training of a project, and what its snapshots weigh, however training is started."""
 
     mode: PolicyMode = PolicyMode.OFF
     every_n: int = Field(100, ge=1)  # new usable annotations
@@ -63,8 +135,8 @@ class TrainingPolicy(Settings):
     kinds: tuple[str, ...] = ("reward", "dpo")
 
 
-class SnapshotSettings(Settings):
-    """How annotations become pairs."""
+class SnapshotSettings(SourceWeights):
+    """How annotations become the rows of a snapshot."""
 
     rating_margin: float = Field(1.0, gt=0)  # smallest gap of mean ratings (scaled to 1..5) that makes a pair
     use_comparisons: bool = True
@@ -124,6 +196,15 @@ class GenerateConfig(Settings):
     threads: int | None = Field(None, ge=1)
 
 
+class PlaygroundConfig(Settings):
+    """Answer people who write to the models, for as long as somebody does."""
+
+    idle_seconds: float = Field(300, ge=0)  # without a message, until the process ends
+    dtype: str = Field("auto", pattern="^(auto|float32|bfloat16|float16)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    threads: int | None = Field(None, ge=1)
+
+
 T = TypeVar("T", bound=Settings)
 
 
@@ -148,8 +229,8 @@ def inherit(asked: dict[str, Any], parent_asked: dict[str, Any]) -> dict[str, An
     return {key: value for key, value in parent_asked.items() if key != "max_steps"} | own
 
 
-def _scale_common(values: dict[str, Any], train_pairs: int, learning_rate: float) -> None:
-    """Fill what is unset from the number of training pairs.
+def scale_common(values: dict[str, Any], train_pairs: int, learning_rate: float) -> None:
+    """Fill what is unset in the values of a `TrainingSettings` from the number of training pairs.
 
     One to three epochs. Some fifty steps move the starter, a hundred and fifty on the same pairs collapse it; early
     stopping on held-out pairs guards small sets only as far as they have held-out pairs.
@@ -169,7 +250,7 @@ def _scale_common(values: dict[str, Any], train_pairs: int, learning_rate: float
 def resolve_reward(config: RewardConfig, train_pairs: int) -> RewardConfig:
     """A complete reward config for `train_pairs` pairs."""
     values = config.model_dump()
-    _scale_common(values, train_pairs, learning_rate=1e-3)
+    scale_common(values, train_pairs, learning_rate=1e-3)
     if values["center_rewards_coefficient"] is None:
         values["center_rewards_coefficient"] = 0.01
     return RewardConfig(**values)
@@ -178,7 +259,7 @@ def resolve_reward(config: RewardConfig, train_pairs: int) -> RewardConfig:
 def resolve_dpo(config: DpoConfig, train_pairs: int) -> DpoConfig:
     """A complete DPO config for `train_pairs` pairs; beta is raised under 500 pairs."""
     values = config.model_dump()
-    _scale_common(values, train_pairs, learning_rate=1e-3)
+    scale_common(values, train_pairs, learning_rate=1e-3)
     values["beta"] = values["beta"] or (0.3 if train_pairs < 500 else 0.1)
     if values["sft_weight"] is None:
         values["sft_weight"] = 0.2

@@ -95,8 +95,18 @@ _UNTOLD = {
 
 
 def short_name(name: str) -> str:
-    """TRL's names, one vocabulary for both recipes: accuracy, margin, eval_accuracy, …"""
-    return name.replace("rewards/accuracies", "accuracy").replace("rewards/margins", "margin")
+    """TRL's names, one vocabulary for all recipes: accuracy, margin, eval_accuracy, token_accuracy, …"""
+    for long, short in _SHORT.items():
+        name = name.replace(long, short)
+    return name
+
+
+_SHORT = {
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "mean_token_accuracy": "token_accuracy",
+    "self_distillation/distillation_loss": "distillation_loss",
+}
 
 
 class EpochSampler(Sampler[int]):
@@ -128,6 +138,8 @@ class EpochSampler(Sampler[int]):
 
 class WatchedTrainer:
     """Mixed into a TRL trainer whose data is tokenised already (`trainer.datasets`)."""
+
+    sequences_per_row = 2  # in a batch: chosen and rejected; trainers of single completions say 1
 
     def __init__(self, *args: Any, folder: RunFolder, **kwargs: Any) -> None:
         self.folder = folder
@@ -162,11 +174,11 @@ class WatchedTrainer:
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Note the size of each evaluation batch, see `log`."""
-        self._eval_sizes.append(len(inputs["input_ids"]) // 2)
+        self._eval_sizes.append(len(inputs["input_ids"]) // self.sequences_per_row)
         return super().prediction_step(model, inputs, *args, **kwargs)  # type: ignore[misc]  # the trainer's
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Average evaluation figures over pairs: TRL averages over batches, which favours a small last batch."""
+        """Average evaluation figures over rows: TRL averages over batches, which favours a small last batch."""
         sizes, self._eval_sizes = self._eval_sizes, []
         if sizes:
             figures = self._metrics["eval"]  # type: ignore[attr-defined]  # the trainer's

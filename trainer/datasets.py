@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ GPU_LENGTH, CPU_LENGTH = 1024, 512
 
 @dataclass(frozen=True)
 class Fit:
-    """How the pairs of one split fitted into `max_length` tokens."""
+    """How the pairs, or other rows, of one split fitted into `max_length` tokens."""
 
     pairs: int
     kept: int
@@ -39,10 +39,10 @@ class Fit:
     left_out: dict[str, int]
     max_length: int
 
-    def sentence(self) -> str:
+    def sentence(self, noun: str = "pairs") -> str:
         """The report for people."""
         reasons = "".join(f", {count} left out ({reason})" for reason, count in sorted(self.left_out.items()))
-        return f"{self.kept} of {self.pairs} pairs used, {self.shortened} prompts shortened{reasons}"
+        return f"{self.kept} of {self.pairs} {noun} used, {self.shortened} prompts shortened{reasons}"
 
 
 class TokenisedPair(NamedTuple):
@@ -52,6 +52,22 @@ class TokenisedPair(NamedTuple):
     chosen: list[int]
     rejected: list[int]
     shortened: bool
+
+
+class TokenRow(NamedTuple):
+    """One row of the token columns, and whether its prompt was shortened."""
+
+    values: dict[str, Any]
+    shortened: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """How snapshot rows of one form become token columns; weight, length and row come with every form."""
+
+    noun: str
+    columns: dict[str, str]  # beside those of every form: "ids" or "bool"
+    tokenise: Callable[[Any, list[dict[str, Any]], int], list[TokenRow | str]]  # a text: why the row is left out
 
 
 class Fitted(NamedTuple):
@@ -96,6 +112,28 @@ def fit_prompt(tokenizer: Any, messages: list[Message], budget: int) -> Fitted |
     return Fitted(kept, ids, shortened=True)
 
 
+def fit_turns(tokenizer: Any, prompt: list[Message], turns: list[Message], budget: int) -> list[Message] | None:
+    """`prompt` and the `turns` after it in `budget` tokens: the prompt is shortened (rule 2), the turns never are."""
+    whole = [*prompt, *turns]
+    length = len(prompt_ids(tokenizer, whole))
+    if length <= budget:
+        return whole
+    room = budget - (length - len(prompt_ids(tokenizer, prompt)))
+    fitted = fit_prompt(tokenizer, prompt, room) if room >= MIN_PROMPT_TOKENS else None
+    if fitted is None:
+        return None
+    whole = [*fitted.messages, *turns]
+    return whole if len(prompt_ids(tokenizer, whole)) <= budget else None
+
+
+def cut_text(tokenizer: Any, text: str, tokens: int) -> str:
+    """The beginning of `text`, of at most so many tokens and whole characters."""
+    if len(text) <= tokens:  # no token is less than a byte, and no character neither
+        return text
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return text if len(offsets) <= tokens else text[: offsets[tokens][0]]
+
+
 def _shorten_message(
     tokenizer: Any, messages: list[Message], index: int, budget: int, length: int
 ) -> tuple[list[Message], list[int]] | None:
@@ -117,13 +155,13 @@ def _shorten_message(
 
 def tokenise_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_length: int) -> list[TokenisedPair | str]:
     """Token ids of snapshot rows, or the reason why one is left out; rendered together, which is twice as quick."""
-    prompts = [_messages(row["prompt"]) for row in rows]
-    alone = _render(tokenizer, prompts, add_generation_prompt=True)
-    chosen = _render(
-        tokenizer, [[*prompt, *_messages(row["chosen"])] for prompt, row in zip(prompts, rows, strict=True)]
+    prompts = [messages_of(row["prompt"]) for row in rows]
+    alone = render(tokenizer, prompts, add_generation_prompt=True)
+    chosen = render(
+        tokenizer, [[*prompt, *messages_of(row["chosen"])] for prompt, row in zip(prompts, rows, strict=True)]
     )
-    rejected = _render(
-        tokenizer, [[*prompt, *_messages(row["rejected"])] for prompt, row in zip(prompts, rows, strict=True)]
+    rejected = render(
+        tokenizer, [[*prompt, *messages_of(row["rejected"])] for prompt, row in zip(prompts, rows, strict=True)]
     )
     pairs: list[TokenisedPair | str] = []
     for index, row in enumerate(rows):
@@ -139,16 +177,17 @@ def _shorten_pair(tokenizer: Any, row: dict[str, Any], pair: TokenisedPair, max_
     budget = max_length - max(len(pair.chosen), len(pair.rejected))
     if budget < min(MIN_PROMPT_TOKENS, len(pair.prompt)):
         return "completion too long"
-    fitted = fit_prompt(tokenizer, _messages(row["prompt"]), budget)
+    fitted = fit_prompt(tokenizer, messages_of(row["prompt"]), budget)
     if fitted is None:
         return "prompt too long"
-    chosen, rejected = _render(
-        tokenizer, [[*fitted.messages, *_messages(row[side])] for side in ("chosen", "rejected")]
+    chosen, rejected = render(
+        tokenizer, [[*fitted.messages, *messages_of(row[side])] for side in ("chosen", "rejected")]
     )
     return _divide(fitted.ids, chosen, rejected)._replace(shortened=True)
 
 
-def _render(tokenizer: Any, conversations: list[list[Message]], **options: Any) -> list[list[int]]:
+def render(tokenizer: Any, conversations: list[list[Message]], **options: Any) -> list[list[int]]:
+    """Token ids of each conversation; together is twice as quick as one by one."""
     rendered = tokenizer.apply_chat_template(conversations, return_dict=True, **options)
     return [list(ids) for ids in rendered["input_ids"]]
 
@@ -168,7 +207,8 @@ def _common(a: list[int], b: list[int]) -> int:
     return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _messages(value: Any) -> list[Message]:
+def messages_of(value: Any) -> list[Message]:
+    """Messages as a snapshot holds them, with TRL's two keys."""
     return [{"role": message["role"], "content": message["content"]} for message in value]
 
 
@@ -187,9 +227,33 @@ def read_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
         raise StoreUnavailable(f"{path} cannot be read ({error}); queue the training again") from error
 
 
-def tokenised(folder: RunFolder, split: Split, tokenizer: Any, max_length: int) -> tuple[Any, Fit]:
-    """The `datasets.Dataset` of one split: prompt_ids, chosen_ids, rejected_ids, weight, length, and
-    first_wins (the chosen completion was stored before the rejected one), row (one number per pair of the snapshot).
+def _pair_rows(tokenizer: Any, rows: list[dict[str, Any]], max_length: int) -> list[TokenRow | str]:
+    found: list[TokenRow | str] = []
+    for row, pair in zip(rows, tokenise_pairs(tokenizer, rows, max_length), strict=True):
+        if isinstance(pair, str):
+            found.append(pair)
+            continue
+        values = {
+            "prompt_ids": pair.prompt,
+            "chosen_ids": pair.chosen,
+            "rejected_ids": pair.rejected,
+            "length": len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)),
+            "first_wins": row["chosen_id"] < row["rejected_id"],
+        }
+        found.append(TokenRow(values, pair.shortened))
+    return found
+
+
+PAIRS = Form(
+    "pairs",
+    {"prompt_ids": "ids", "chosen_ids": "ids", "rejected_ids": "ids", "first_wins": "bool"},
+    _pair_rows,
+)
+"""Preference pairs; first_wins: the chosen completion was stored before the rejected one."""
+
+
+def tokenised(folder: RunFolder, split: Split, tokenizer: Any, max_length: int, form: Form = PAIRS) -> tuple[Any, Fit]:
+    """The `datasets.Dataset` of one split: the form's columns, weight, length, and row: one number for each row kept.
 
     Tokenised once into a file of the run folder: a resumed run, and TRL's cache of reference log-probabilities which is
     keyed by that file, find it again. Memory does not grow with the data.
@@ -200,68 +264,68 @@ def tokenised(folder: RunFolder, split: Split, tokenizer: Any, max_length: int) 
     report = arrow.with_suffix(".json")
     if not report.exists():  # written last
         arrow.parent.mkdir(exist_ok=True)
-        fit = _write_tokens(folder, split, tokenizer, max_length, arrow)
+        fit = _write_tokens(folder, split, tokenizer, max_length, arrow, form)
         report.write_text(json.dumps(asdict(fit)))
     return Dataset.from_file(str(arrow)), Fit(**json.loads(report.read_text()))
 
 
-def _write_tokens(folder: RunFolder, split: Split, tokenizer: Any, max_length: int, arrow: Path) -> Fit:
+def features_of(form: Form) -> Any:
+    """The column types of a form's token rows."""
     from datasets import Features, List, Value
+
+    kinds = {"ids": List(Value("int32")), "bool": Value("bool")}
+    own = {name: kinds[kind] for name, kind in form.columns.items()}
+    return Features({**own, "weight": Value("float32"), "length": Value("int32"), "row": Value("int64")})
+
+
+def _write_tokens(folder: RunFolder, split: Split, tokenizer: Any, max_length: int, arrow: Path, form: Form) -> Fit:
     from datasets.arrow_writer import ArrowWriter
 
-    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
-    features = Features(
-        {**{name: List(Value("int32")) for name in columns}, "weight": Value("float32")}
-        | {"length": Value("int32"), "first_wins": Value("bool"), "row": Value("int64")}
-    )
-    pairs = kept = shortened = 0
+    seen = kept = shortened = 0
     left_out: Counter[str] = Counter()
     partial = arrow.with_suffix(".partial")
-    with ArrowWriter(path=str(partial), features=features) as writer:
+    with ArrowWriter(path=str(partial), features=features_of(form)) as writer:
         for rows in read_rows(folder.split(split)):
             folder.check_cancel()
-            for row, pair in zip(rows, tokenise_pairs(tokenizer, rows, max_length), strict=True):
-                pairs += 1
-                if isinstance(pair, str):
-                    left_out[pair] += 1
+            for row, tokens in zip(rows, form.tokenise(tokenizer, rows, max_length), strict=True):
+                seen += 1
+                if isinstance(tokens, str):
+                    left_out[tokens] += 1
                     continue
+                writer.write({**tokens.values, "weight": row["weight"], "row": row_number(split, kept)})
                 kept += 1
-                shortened += pair.shortened
-                writer.write(
-                    {
-                        "prompt_ids": pair.prompt,
-                        "chosen_ids": pair.chosen,
-                        "rejected_ids": pair.rejected,
-                        "weight": row["weight"],
-                        "length": len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)),
-                        "first_wins": row["chosen_id"] < row["rejected_id"],
-                        "row": (list(Split).index(split) << 40) + pairs,
-                    }
-                )
+                shortened += tokens.shortened
         writer.finalize()
     os.replace(partial, arrow)
-    return Fit(pairs, kept, shortened, dict(left_out), max_length)
+    return Fit(seen, kept, shortened, dict(left_out), max_length)
 
 
-def load_splits(folder: RunFolder, tokenizer: Any, max_length: int) -> tuple[dict[Split, Any], dict[str, Any]]:
-    """The tokenised splits that hold at least one pair, and the fit report; refuses an empty training split."""
+def row_number(split: Split, place: int) -> int:
+    """One number for a row of the data, whatever split it stands in."""
+    return (list(Split).index(split) << 40) + place
+
+
+def load_splits(
+    folder: RunFolder, tokenizer: Any, max_length: int, form: Form = PAIRS
+) -> tuple[dict[Split, Any], dict[str, Any]]:
+    """The tokenised splits that hold at least one row, and the fit report; refuses an empty training split."""
     data: dict[Split, Any] = {}
     fits: dict[str, Any] = {}
     for split in Split:
-        dataset, fit = tokenised(folder, split, tokenizer, max_length)
+        dataset, fit = tokenised(folder, split, tokenizer, max_length, form)
         fits[split.value] = asdict(fit)
-        folder.say(f"{split.value}: {fit.sentence()}")
+        folder.say(f"{split.value}: {fit.sentence(form.noun)}")
         if fit.kept:
             data[split] = dataset
     if Split.TRAIN not in data:
         raise NotEnoughData(
-            f"no training pair fits {max_length} tokens: {fits['train']['left_out'] or 'there are none'}; "
-            "raise max_length or collect more feedback"
+            f"no training {form.noun.removesuffix('s')} fits {max_length} tokens: "
+            f"{fits['train']['left_out'] or 'there are none'}; raise max_length or collect more feedback"
         )
     return data, fits
 
 
 def mean_weight(dataset: Any) -> float:
-    """The mean pair weight of a split: weights are used relative to it, so that the learning rate keeps its meaning."""
+    """The mean weight of a split's rows: weights count relative to it, so that the learning rate keeps its meaning."""
     weights = dataset["weight"]
     return float(sum(weights) / len(weights))

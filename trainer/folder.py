@@ -51,6 +51,7 @@ class Job(BaseModel):
     )  # generate: version name -> adapter folder, None: base
     rewards: dict[str, str] = Field(default_factory=dict)  # generate: reward version name -> adapter folder
     sampling: dict[str, Any] = Field(default_factory=dict)  # generate: storage.configs.SamplingSettings
+    templates: dict[str, Any] = Field(default_factory=dict)  # refine and others: storage.configs.TemplateSettings
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from storage.enums import Split
 from storage.errors import Invalid
 from trainer.callbacks import EventCallback, short_name
 from trainer.checkpoints import newest_checkpoint, peak_memory_mb, save_adapter
+from trainer.conditions import Condition
 from trainer.folder import RunFolder, finite
 
 PATIENCE = 3  # evaluations without a better loss on held-out pairs
@@ -121,24 +122,31 @@ def train(folder: RunFolder, trainer: Any) -> None:
 
 
 def finish(
-    folder: RunFolder, trainer: Any, watch: EventCallback, data: dict[Split, Any], device: str
+    folder: RunFolder,
+    trainer: Any,
+    watch: EventCallback,
+    data: dict[Split, Any],
+    device: str,
+    noun: str = "pairs",
+    condition: Condition | None = None,
 ) -> dict[str, Any]:
-    """Publish the adapter, and return the figures of the model that was kept, by split."""
+    """Publish the adapter, and return the figures of the model that was kept, by split; `noun`: what the rows are."""
     watch.quiet = True  # the plots show the course of training; what follows are the figures of the model kept
     held_out: dict[str, Any] = {}
     for split in (Split.VALIDATION, Split.TEST):
         if split in data:
             measured = {short_name(name): value for name, value in trainer.evaluate(data[split]).items()}
-            for name in ("loss", "accuracy", "margin"):
-                held_out[f"{split.value}_{name}"] = measured.get(f"eval_{name}")
-            held_out[f"{split.value}_pairs"] = len(data[split])
-    save_adapter(folder, trainer.accelerator.unwrap_model(trainer.model))
+            for name in ("loss", "accuracy", "margin", "token_accuracy"):
+                if f"eval_{name}" in measured:
+                    held_out[f"{split.value}_{name}"] = measured[f"eval_{name}"]
+            held_out[f"{split.value}_{noun}"] = len(data[split])
+    save_adapter(folder, trainer.accelerator.unwrap_model(trainer.model), condition)
     state = trainer.state
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     return finite(
         {
             "train_loss": losses[-1] if losses else None,
-            "train_pairs": len(data[Split.TRAIN]),
+            f"train_{noun}": len(data[Split.TRAIN]),
             **held_out,
             "steps": state.global_step,
             "kept_step": state.best_global_step if trainer.args.load_best_model_at_end else state.global_step,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from storage.configs import SamplingSettings
 from storage.errors import ModelUnusable
 from storage.models import Message
+from trainer.conditions import Condition, read_condition
 from trainer.datasets import context_length, fit_prompt
 
 STARTER = "starter"
@@ -144,16 +145,17 @@ def add_adapters(model: Any, adapters: Mapping[str, Path]) -> Any:
         check_adapter(folder)
         try:
             if isinstance(model, PeftModel):
-                model.load_adapter(str(folder), adapter_name=_key(name))
+                model.load_adapter(str(folder), adapter_name=adapter_key(name))
             else:
-                model = PeftModel.from_pretrained(model, str(folder), adapter_name=_key(name))
+                model = PeftModel.from_pretrained(model, str(folder), adapter_name=adapter_key(name))
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ModelUnusable(f"adapter {name} in {folder} does not fit the base model ({reason})") from error
     return model
 
 
-def _key(version: str) -> str:
+def adapter_key(version: str) -> str:
+    """What the model calls the adapter of a version."""
     return version.replace(".", "_")  # PEFT makes module names of it
 
 
@@ -161,10 +163,14 @@ def _key(version: str) -> str:
 
 
 class Request(NamedTuple):
-    """One completion wanted: chat messages, and the version that shall write it."""
+    """One completion wanted: chat messages, and the version that shall write it.
+
+    A conditional version is asked for its best, unless the request is `plain`: an instruction, not a prompt.
+    """
 
     messages: list[Message]
     version: str
+    plain: bool = False
 
 
 class Written(NamedTuple):
@@ -179,6 +185,29 @@ class Written(NamedTuple):
 
 # The seam: who writes completions. One text per request, in order; None where the prompt does not fit.
 Generator = Callable[[Sequence[Request], int], list[Written | None]]
+
+
+class Policies(NamedTuple):
+    """One base model in memory with the adapters of some versions, in evaluation mode."""
+
+    model: Any
+    tokenizer: Any
+    versions: Mapping[str, Path | None]  # None: the base model itself
+    conditions: Mapping[str, Condition]  # of conditional versions
+
+
+def load_policies(
+    base: str, versions: Mapping[str, Path | None], *, dtype: str = "auto", device: str = "auto"
+) -> Policies:
+    """Load `base` (resolved) and the adapter folders of `versions`; None stands for the base itself."""
+    device = pick_device(device)
+    tokenizer = load_tokenizer(base)
+    model = load_model(base, pick_dtype(dtype, device), device)
+    folders = {name: folder for name, folder in versions.items() if folder is not None}
+    model = add_adapters(model, folders)
+    model.eval()
+    found = {name: condition for name, folder in folders.items() if (condition := read_condition(folder))}
+    return Policies(model, tokenizer, versions, found)
 
 
 def make_generator(
@@ -196,27 +225,44 @@ def make_generator(
     `before_batch` is called before each batch (cancellation, progress). Prompts that do not fit the context are
     shortened by the rule of `trainer.datasets`.
     """
-    device = pick_device(device)
-    tokenizer = load_tokenizer(base)
-    model = load_model(base, pick_dtype(dtype, device), device)
-    model = add_adapters(model, {name: folder for name, folder in adapters.items() if folder is not None})
-    model.eval()
-    budget = context_length(model.config) - sampling.max_new_tokens
+    policies = load_policies(base, adapters, dtype=dtype, device=device)
+    return generator_of(policies, sampling, batch_size=batch_size, before_batch=before_batch)
+
+
+def prompt_budget(policies: Policies, max_new_tokens: int) -> int:
+    """Tokens that a prompt may have beside its completion; raises `ModelUnusable` when that is next to nothing."""
+    budget = context_length(policies.model.config) - max_new_tokens
     if budget < 16:
         raise ModelUnusable(
-            f"max_new_tokens {sampling.max_new_tokens} leaves no room for a prompt in the context of {base}; lower it"
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in the context of "
+            f"{policies.tokenizer.name_or_path}; lower it"
         )
+    return budget
+
+
+def generator_of(
+    policies: Policies,
+    sampling: SamplingSettings,
+    *,
+    batch_size: int = 32,
+    before_batch: Callable[[], None] = lambda: None,
+) -> Generator:
+    """As `make_generator`, around models that are in memory already."""
+    model, tokenizer = policies.model, policies.tokenizer
+    budget = prompt_budget(policies, sampling.max_new_tokens)
 
     def generate(requests: Sequence[Request], seed: int) -> list[Written | None]:
         results: list[Written | None] = [None] * len(requests)
         by_version: dict[str, list[tuple[int, list[int]]]] = defaultdict(list)
         for index, request in enumerate(requests):
-            fitted = fit_prompt(tokenizer, request.messages, budget)
+            condition = None if request.plain else policies.conditions.get(request.version)
+            messages = condition.put_into(request.messages) if condition else request.messages
+            fitted = fit_prompt(tokenizer, messages, budget)
             if fitted is not None:
                 by_version[request.version].append((index, fitted.ids))
         number = 0
         for version, prompts in by_version.items():
-            with _speaking(model, version, adapters[version] is not None):
+            with speaking(policies, version):
                 for batch in _batches(prompts, batch_size):
                     before_batch()
                     written = _write(model, tokenizer, [ids for _, ids in batch], sampling, seed + number)
@@ -235,17 +281,17 @@ def _batches(prompts: list[tuple[int, list[int]]], size: int) -> Iterator[list[t
         yield ordered[start : start + size]
 
 
-def _speaking(model: Any, version: str, has_adapter: bool) -> Any:
-    """A context in which `model` writes as `version`."""
+def speaking(policies: Policies, version: str | None) -> Any:
+    """A context in which the model writes as `version`; None: as the base model."""
     from contextlib import nullcontext
 
     from peft import PeftModel
 
-    if not isinstance(model, PeftModel):
+    if not isinstance(policies.model, PeftModel):
         return nullcontext()
-    if not has_adapter:
-        return model.disable_adapter()
-    model.set_adapter(_key(version))
+    if version is None or policies.versions[version] is None:
+        return policies.model.disable_adapter()
+    policies.model.set_adapter(adapter_key(version))
     return nullcontext()
 
 
@@ -269,7 +315,7 @@ def _write(
         sequences = model.generate(
             **batch, **choice, max_new_tokens=sampling.max_new_tokens, pad_token_id=tokenizer.pad_token_id
         )
-    ends = _end_tokens(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     completions = [_until_end(row.tolist(), ends) for row in sequences[:, width:]]
     means = _mean_logprobs(model, prompts, completions, tokenizer.pad_token_id)
     latency = (time.perf_counter() - started) * 1000
@@ -280,7 +326,8 @@ def _write(
     ]
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+def end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """The tokens with which a completion ends."""
     ends = model.generation_config.eos_token_id
     found = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
     return {token for token in found if token is not None}

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.configs import DpoConfig, RewardConfig, Settings, parse, resolve_dpo, resolve_reward
 from storage.engine import make_engine, make_sessions
-from storage.enums import RunKind, Split
-from storage.snapshots import SCHEMA
+from storage.enums import RunKind, SnapshotForm, Split
+from storage.snapshots import FORMS
 from tests.factories import make_project, make_prompt
 from tests.trainer.working import TRAINING
 from trainer.folder import Job, RunFolder
@@ -100,8 +100,9 @@ def rows_of(count: int, seed: int = 0, words: int = 6, weight: float = 1.0) -> l
     ]
 
 
-def write_rows(folder: RunFolder, split: Split, rows: list[dict[str, Any]]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder.split(split))
+def write_rows(folder: RunFolder, split: Split, rows: list[dict[str, Any]], form: SnapshotForm | None = None) -> None:
+    schema = FORMS[form or SnapshotForm.PREFERENCE].schema
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder.split(split))
 
 
 @dataclass
