@@ -37,7 +37,8 @@ def table(columns: Sequence[str], rows: Iterable[Row], empty: str) -> Markup:
         body.append(f"<tr{attributes}>{cells}</tr>")
     if not body:
         return Markup(f'<p class="op-empty">{escape(empty)}</p>')
-    heads = "".join(f"<th>{escape(label)}</th>" for label in columns)
+    # A column of buttons has no name, and no header to be read out.
+    heads = "".join(f"<th>{escape(label)}</th>" if label else "<td></td>" for label in columns)
     return Markup(
         f'<div class="op-scroll"><table class="op-table"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"

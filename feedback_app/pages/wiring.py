@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
-from feedback_app.i18n import Reader, message, reading, sentence, t
+from feedback_app.i18n import Reader, later, message, reading, sentence, t
 from storage.engine import explain
 from storage.enums import Role
 from storage.errors import FeedbackError
+
+T = TypeVar("T")
 
 # A queued event shows toasts; `private` keeps it out of the API page. Neither guards anything: the policies do.
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -36,6 +38,28 @@ def event(function: Callable[..., Any]) -> Callable[..., Any]:
 
     call.__name__ = getattr(function, "__name__", "call")
     # Gradio finds the request argument by its annotation; a quoted one would be looked up in the wrong module.
+    call.__annotations__ = {"request": gr.Request}
+    return call
+
+
+def streaming(looks: Callable[..., AsyncIterator[T]], show: Callable[[T], list[Any]]) -> Callable[..., Any]:
+    """As `event`, for what is shown while it comes about: `show` makes the outputs of each thing that `looks` gives."""
+
+    async def call(request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
+        reader = _reader_of(request)
+        try:
+            async for one in looks(request.username, *values):
+                with reading(reader):
+                    shown = show(one)
+                yield shown
+        except Exception as error:
+            line = str(error) if isinstance(error, FeedbackError) else explain(error)
+            if line is None:
+                raise
+            with reading(reader):
+                raise toast(message(line)) from error
+
+    call.__name__ = looks.__name__
     call.__annotations__ = {"request": gr.Request}
     return call
 
@@ -83,6 +107,8 @@ def account_links(name: str, role: Role, here: str) -> str:
     other = ""
     if here != "annotate":
         other = f'<a class="fb-link" href="/annotate/">{t("Annotate")}</a>'
+    if here != "play":
+        other += f'<a class="fb-link" href="/play/">{t("Playground")}</a>'
     if here != "operate" and role is not Role.ANNOTATOR:
         other += f'<a class="fb-link" href="/operate/">{t("Operate")}</a>'
     initial = escape(name[:1].upper())
@@ -94,4 +120,9 @@ def account_links(name: str, role: Role, here: str) -> str:
 <form method="post" action="/logout"><button type="submit">{t("Sign out")}</button></form></div></details>"""
 
 
-BRAND = '<a class="fb-brand" href="/"><img src="/static/icon.svg" alt="" width="26" height="26"><b>Feedback</b></a>'
+# The page's name is there for those who listen; everybody else sees it in the tab.
+HEADING = '<h1 class="fb-unseen">{}</h1>'
+BRAND = (
+    f'<a class="fb-skip-bar" href="#fb-work">{later("Skip to the work")}</a>'
+    '<a class="fb-brand" href="/"><img src="/static/icon.svg" alt="" width="26" height="26"><b>Feedback</b></a>'
+)

@@ -35,13 +35,32 @@
     lay();
     const assignment = document.getElementById("fb-stage")?.dataset.assignment ?? null;
     if (assignment === shown) return;
+    const was = shown;
     shown = assignment;
     shownAt = performance.now();
     looked = 0;
+    told = false;
     forget();
     feedback.closePanels?.();
     window.scrollTo(0, 0);
+    if (was) land(assignment !== "");
     performance.mark("fb-item");
+  };
+  // After a submit the new item has the focus, and is announced.
+  const land = (item) => {
+    const here = document.activeElement;
+    if (here !== document.body && !here?.closest("#fb-work, #fb-actions, .fb-panel")) return;
+    if (!item) return feedback.say?.("Done. Nothing is left for you right now.");
+    const prompt = document.getElementById("fb-prompt");
+    prompt.tabIndex = 0; // it scrolls with the arrow keys
+    prompt.focus({ preventScroll: true });
+    feedback.say?.("Done. Here is the next item.");
+  };
+  /** The draft is stored: said once an item, so as not to talk into the typing. */
+  let told = false;
+  feedback.saved = () => {
+    if (!told) feedback.say?.("Your draft is saved.");
+    told = true;
   };
   new MutationObserver(arrived).observe(document.documentElement, {
     subtree: true,

@@ -114,6 +114,8 @@
   };
 
   // --- the list ---
+  let chosen = null; // the one that is open
+  let left = null; // the one that was
   const glance = (line) => {
     const verdict = line.outcome
       ? SAY.outcomes[line.outcome] + (line.strength ? `, ${SAY.strengths[line.strength]}` : "")
@@ -183,13 +185,15 @@
         box.append(more);
       }
       if (first) list.children[first]?.firstChild.focus();
+      // Back from one of them: there the eyes and the Tab key go on.
+      if (left) box.querySelector(`a[href="?open=${left}"]`)?.focus();
+      left = null;
     };
     watch("value", draw);
     draw();
   };
 
   // --- the one that is open ---
-  let chosen = null;
   let revising = false;
   mine.chosen = () => chosen;
   const show = (id) => {
@@ -217,15 +221,19 @@
       Object.assign(stage.dataset, { state: "item", kind: value.kind });
       const back = make("button", { type: "button", className: "fb-plain", textContent: "← All annotations" });
       back.addEventListener("click", () => {
+        left = chosen;
         revise(false);
         show(null);
         look();
       });
-      const title = make("h1", {}, "Your annotation ", badge(value.state));
+      const title = make("h1", { tabIndex: -1 }, "Your annotation ", badge(value.state));
       const buttons = make("div", { className: "mi-buttons" });
       if (value.state === "counts") {
         const change = make("button", { type: "button", className: "mi-change", textContent: "Change it" });
-        change.addEventListener("click", () => revise(true));
+        change.addEventListener("click", () => {
+          revise(true);
+          title.focus(); // the button is gone
+        });
         const take = make("button", { type: "button", className: "mi-take", textContent: "Take it back…" });
         take.addEventListener("click", () => window.confirm(SAY.confirm) && press("mi-withdraw"));
         buttons.append(change, take);
@@ -235,6 +243,7 @@
       }
       box.replaceChildren(back, make("div", { className: "mi-title" }, title, buttons), stage);
       if (value.notice) box.append(note(value.notice));
+      if (!document.activeElement.checkVisibility() || document.activeElement === document.body) title.focus();
       // Last: it tells annotate.js that another item is here.
       stage.dataset.assignment = chosen;
     };

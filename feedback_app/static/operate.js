@@ -51,4 +51,32 @@
     event.preventDefault();
     choose(row);
   });
+
+  // What is larger than its place scrolls with the arrow keys too.
+  const wide = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const more = target.scrollWidth > target.clientWidth || target.scrollHeight > target.clientHeight;
+      if (more) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  // The lists are drawn anew while a run goes on: the row or button in focus keeps it.
+  const NAMES = ["run", "version", "user", "action"];
+  let focused = null;
+  document.addEventListener("focusin", ({ target }) => {
+    const own = NAMES.filter((name) => target.dataset[name]);
+    const selector = own.map((name) => `[data-${name}="${CSS.escape(target.dataset[name])}"]`).join("");
+    focused = own.length ? { node: target, selector } : null;
+  });
+  const seen = new WeakSet();
+  new MutationObserver(() => {
+    if (focused && !focused.node.isConnected && document.activeElement === document.body) {
+      document.querySelector(focused.selector)?.focus({ preventScroll: true });
+    }
+    for (const box of document.querySelectorAll(".op-scroll, .op-log")) {
+      if (seen.has(box)) continue;
+      seen.add(box);
+      wide.observe(box);
+    }
+  }).observe(document.documentElement, { subtree: true, childList: true });
 })();

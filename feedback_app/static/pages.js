@@ -17,6 +17,7 @@
     const response = await plainFetch(...args);
     const own = new URL(response.url).origin === location.origin;
     if (response.status === 401 && own) toLogin();
+    if (response.ok && own && response.url.endsWith("/run/saved")) feedback.saved?.();
     // An event outside the queue fails without a word of Gradio's.
     if (response.status === 500 && own && response.url.includes("/run/")) {
       feedback.notice("Something went wrong; what you typed is kept. Try again, or tell an operator.");
@@ -45,8 +46,15 @@
 
   // Panels: any [data-panel] button opens the element of that id; Escape, the close button or the veil closes it.
   let opener = null;
+  const reachable = (panel) =>
+    Array.from(panel.querySelectorAll("a[href], button, input, textarea, select, summary")).filter(
+      (one) => !one.disabled && one.checkVisibility(),
+    );
   feedback.closePanels = () => {
-    document.querySelectorAll(".fb-panel.open").forEach((panel) => panel.classList.remove("open"));
+    document.querySelectorAll(".fb-panel.open").forEach((panel) => {
+      panel.classList.remove("open");
+      for (const name of ["role", "aria-modal", "aria-labelledby"]) panel.removeAttribute(name);
+    });
     document.documentElement.classList.remove("fb-veiled");
     if (opener && opener.isConnected) opener.focus();
     opener = null;
@@ -55,13 +63,22 @@
     const panel = document.getElementById(id);
     if (!panel) return;
     feedback.closePanels();
-    opener = from || null;
+    // Opened with a key: what had the focus gets it back.
+    opener = from || (document.activeElement === document.body ? null : document.activeElement);
+    const title = panel.querySelector("h2");
+    title.id ||= `${id}-title`;
     panel.setAttribute("role", "dialog");
     panel.setAttribute("aria-modal", "true");
+    panel.setAttribute("aria-labelledby", title.id);
     panel.classList.add("open");
     document.documentElement.classList.add("fb-veiled");
     const first = panel.querySelector("textarea, input, [data-close]");
     if (first) first.focus();
+  };
+  const closeMenus = (but = null) => {
+    document.querySelectorAll("details.fb-menu[open]").forEach((menu) => {
+      if (!menu.contains(but)) menu.removeAttribute("open");
+    });
   };
   document.addEventListener("click", (event) => {
     const target = event.target instanceof Element ? event.target : null;
@@ -72,11 +89,48 @@
     else if (document.documentElement.classList.contains("fb-veiled") && !target.closest(".fb-panel")) {
       feedback.closePanels();
     }
-    document.querySelectorAll("details.fb-menu[open]").forEach((menu) => {
-      if (!menu.contains(target)) menu.removeAttribute("open");
-    });
+    closeMenus(target);
   });
+  document.addEventListener("focusin", (event) => closeMenus(event.target));
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") feedback.closePanels();
+    const panel = document.querySelector(".fb-panel.open");
+    if (event.key === "Escape") {
+      feedback.closePanels();
+      const menu = document.querySelector("details.fb-menu[open]");
+      closeMenus();
+      if (menu?.contains(document.activeElement)) menu.querySelector("summary").focus();
+    } else if (event.key === "Tab" && panel) {
+      // The page behind the veil is out of reach.
+      const all = reachable(panel);
+      const [first, last] = [all[0], all[all.length - 1]];
+      const here = document.activeElement;
+      if (panel.contains(here) && here !== (event.shiftKey ? first : last)) return;
+      event.preventDefault();
+      (event.shiftKey ? last : first).focus();
+    }
+  });
+
+  // --- for those who listen: what happened is said, without taking the focus ---
+  const live = Object.assign(document.createElement("div"), { className: "fb-unseen", id: "fb-live" });
+  live.setAttribute("role", "status");
+  feedback.say = (line) => {
+    if (!live.isConnected) document.body.append(live);
+    // The same line twice is said twice.
+    live.textContent = "";
+    setTimeout(() => (live.textContent = line), 60);
+  };
+
+  // --- the first stop of the Tab key: past the top bar ---
+  document.addEventListener("click", (event) => {
+    const skip = event.target instanceof Element && event.target.closest("a.fb-skip-bar");
+    if (!skip) return;
+    event.preventDefault();
+    const bar = document.getElementById("fb-top");
+    let place = bar;
+    do place = place.nextElementSibling;
+    while (place && !place.checkVisibility({ visibilityProperty: true }));
+    if (!place) return;
+    place.tabIndex = -1;
+    place.focus();
   });
 })();
