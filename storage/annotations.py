@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage import audit
-from storage.enums import AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemStatus
+from storage import audit, gold, practice, standings
+from storage.enums import AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemStatus, SelectionReason
 from storage.errors import Conflict, Invalid, NotFound
 from storage.items import hold, lock_item, own_assignment
 from storage.models import (
@@ -72,7 +72,7 @@ def save_draft(
     item = lock_item(session, assignment.item_id)
     session.refresh(assignment)
     moment = now or utc_now()  # not before the lock: somebody else may have the lease by then
-    if assignment.status is AssignmentStatus.SUBMITTED:
+    if assignment.status in (AssignmentStatus.SUBMITTED, AssignmentStatus.PRACTISED):
         raise Conflict("you have submitted this item already; load the next one")
     annotation = _live_annotation(session, item, user)
     if annotation is None:
@@ -98,6 +98,9 @@ def submit(
     """
     assignment = own_assignment(session, assignment_id, user)
     item = hold(session, assignment, user, now)
+    practised = assignment.reason is SelectionReason.PRACTICE
+    if practised and item.gold is None:
+        raise Conflict("this is no practice item any more; load the next one")
     moment = now or utc_now()
     cleaned = checked(session, item, submission)
     annotation = _live_annotation(session, item, user)
@@ -107,11 +110,22 @@ def submit(
     elif annotation.status is not AnnotationStatus.DRAFT:
         raise Conflict("you have judged this item already; load the next one")
     annotation.assignment_id = assignment.id
-    _store(session, item, annotation, cleaned, moment)
-    assignment.status, assignment.closed_at = AssignmentStatus.SUBMITTED, moment
+    _store(session, item, annotation, cleaned, moment, practised=practised)
+    assignment.status = AssignmentStatus.PRACTISED if practised else AssignmentStatus.SUBMITTED
+    assignment.closed_at = moment
     session.flush()
+    if item.gold is not None:
+        _answered_gold(session, item, assignment, user, moment)
     _tell(session, item, annotation, "submitted")
     return annotation
+
+
+def _answered_gold(session: Session, item: Item, assignment: Assignment, user: User, now: datetime) -> None:
+    project = session.get_one(Project, item.project_id)
+    if assignment.reason is SelectionReason.PRACTICE:
+        practice.after_practice(session, project, user, now)
+    elif assignment.reason is SelectionReason.ATTENTION:
+        standings.after_check(session, project, user, now)
 
 
 def record_imported(
@@ -185,8 +199,8 @@ def withdraw(session: Session, annotation_id: int, user: User, *, now: datetime 
         one.withdrawn_at = one.withdrawn_at or moment
         one.draft = None
     item.judged -= 1
-    if item.status is ItemStatus.DONE and item.judged < places(session, item):
-        item.status = ItemStatus.OPEN
+    if item.status is ItemStatus.DONE and item.gold is None and item.judged < places(session, item):
+        item.status = ItemStatus.OPEN if item.owner_id is None else ItemStatus.OWN
     if annotation.assignment_id is not None:
         # The person does not get the item a second time, and it leaves their count.
         session.get_one(Assignment, annotation.assignment_id).status = AssignmentStatus.SKIPPED
@@ -198,7 +212,12 @@ def withdraw(session: Session, annotation_id: int, user: User, *, now: datetime 
 
 
 def _tell(session: Session, item: Item, annotation: Annotation, action: str) -> None:
-    """Webhooks hear what happened to which row, in the shape that imports have too; never what was written."""
+    """Webhooks hear what happened to which row, in the shape that imports have too; never what was written.
+
+    What is said on gold items is no feedback.
+    """
+    if item.gold is not None:
+        return
     told = {"action": action, "annotations": [annotation.id], "count": 1, "item": item.id}
     announce(session, item.project_id, WebhookEvent.ANNOTATION, told)
 
@@ -233,9 +252,13 @@ def _live_annotation(session: Session, item: Item, user: User) -> Annotation | N
     )
 
 
-def _store(session: Session, item: Item, annotation: Annotation, cleaned: Submission, now: datetime) -> None:
-    annotation.status = AnnotationStatus.SUBMITTED
+def _store(
+    session: Session, item: Item, annotation: Annotation, cleaned: Submission, now: datetime, practised: bool = False
+) -> None:
+    annotation.status = AnnotationStatus.PRACTISED if practised else AnnotationStatus.SUBMITTED
     annotation.submitted_at = now
+    if (standard := gold.standard_of(session, item)) is not None:
+        annotation.gold_score = gold.judge(standard, cleaned).score
     annotation.draft = None
     annotation.seconds_spent = cleaned.seconds_spent
     session.flush()
@@ -272,7 +295,7 @@ def _store(session: Session, item: Item, annotation: Annotation, cleaned: Submis
             Refinement(annotation_id=annotation.id, completion_id=refinement.completion_id, refined_id=refined.id)
         )
     session.add_all(rows)
-    item.judged += 1
-    if item.status in (ItemStatus.OPEN, ItemStatus.STALE) and item.judged >= places(session, item):
+    item.judged += not practised
+    if item.status in (ItemStatus.OPEN, ItemStatus.STALE, ItemStatus.OWN) and item.judged >= places(session, item):
         item.status = ItemStatus.DONE
     session.flush()

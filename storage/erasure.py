@@ -31,6 +31,7 @@ from storage.models import (
     AuditEvent,
     Completion,
     CompletionScore,
+    Conversation,
     Critique,
     Identity,
     Item,
@@ -45,6 +46,7 @@ from storage.models import (
     Refinement,
     Run,
     SnapshotRow,
+    Standing,
     User,
     UserSession,
     utc_now,
@@ -55,7 +57,7 @@ ERASED_SOURCE = "erased"  # of a prompt that was blanked; none is written for ag
 _ERASED_MESSAGES = [{"role": "user", "content": "[erased]"}]
 _CHUNK = 500
 # What is theirs alone and goes without a trace.
-_WAYS_IN = (UserSession, OneTimeLink, Identity, ProjectMember)
+_WAYS_IN = (UserSession, OneTimeLink, Identity, ProjectMember, Conversation, Standing)
 _SAID = (Rating, Preference, Ranking, Critique, Refinement)
 # What can refer to a completion, beside the scores that go with it.
 _POINTERS = (
@@ -145,7 +147,8 @@ def _empty_annotations(session: Session, user: User, now: datetime, result: Eras
     _free_items(session, user)
     shells = update(Annotation).where(Annotation.user_id == user.id)
     # A draft becomes a shell like the others: it may be the only row that says the item was begun.
-    values = {"withdrawn_at": func.coalesce(Annotation.withdrawn_at, now), "draft": None, "seconds_spent": None}
+    emptied = {"draft": None, "seconds_spent": None, "gold_score": None}
+    values = {"withdrawn_at": func.coalesce(Annotation.withdrawn_at, now), **emptied}
     result.annotations = _run(session, shells.values(**values))
     leases = update(Assignment).where(Assignment.user_id == user.id, Assignment.status != AssignmentStatus.EXPIRED)
     closed = {"status": AssignmentStatus.SKIPPED, "closed_at": func.coalesce(Assignment.closed_at, now)}
@@ -159,7 +162,8 @@ def _free_items(session: Session, user: User) -> None:
     counted = select(Annotation.item_id).where(Annotation.user_id == user.id, _counts())
     short = func.coalesce(Item.wanted, select(Project.overlap).where(Project.id == Item.project_id).scalar_subquery())
     _run(session, update(Item).where(Item.id.in_(counted)).values(judged=Item.judged - 1))
-    reopened = update(Item).where(Item.id.in_(counted), Item.status == ItemStatus.DONE, Item.judged < short)
+    short_of = Item.status == ItemStatus.DONE, Item.gold.is_(None), Item.judged < short
+    reopened = update(Item).where(Item.id.in_(counted), Item.owner_id.is_(None), *short_of)
     _run(session, reopened.values(status=ItemStatus.OPEN))
 
 

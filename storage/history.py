@@ -145,6 +145,7 @@ def _matching(
     query = select(Annotation.id, moment).where(Annotation.user_id == user.id)
     if wanted.state is not None:
         query = query.where(_in_state(wanted.state))
+    query = query.where(Annotation.status != AnnotationStatus.PRACTISED)
     if wanted.state is not State.DRAFT:
         query = query.where(Annotation.submitted_at.is_not(None))
     if wanted.since is not None:

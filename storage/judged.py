@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import ARRAY, ColumnElement, Float, Integer, Select, and_, bindparam, func, select, type_coerce
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from storage.enums import AnnotationStatus
 from storage.models import Annotation, Criterion, Item, ItemCompletion, Project, Prompt, Rating
@@ -23,6 +23,9 @@ _CHUNK = 500  # annotation ids in one query
 SCALED = type_coerce((Rating.value - Criterion.low) * 4.0 / (Criterion.high - Criterion.low) + 1, Float)
 
 
+_gold = aliased(Item)
+
+
 class Mark(NamedTuple):
     """Whose annotation it is, and what it is about."""
 
@@ -32,12 +35,19 @@ class Mark(NamedTuple):
 
 
 def live_annotation() -> ColumnElement[bool]:
-    """The condition for an annotation that counts: submitted, neither superseded nor withdrawn."""
+    """The condition for an annotation that counts: submitted, neither superseded nor withdrawn, not on a gold item."""
     return and_(
         Annotation.status == AnnotationStatus.SUBMITTED,
         Annotation.superseded_at.is_(None),
         Annotation.withdrawn_at.is_(None),
+        not_gold(),
     )
+
+
+def not_gold() -> ColumnElement[bool]:
+    """The condition for an annotation on an ordinary item: what is said on gold items is no feedback."""
+    # Gold items are few, and an index knows them: cheaper than a look at every annotation's item.
+    return Annotation.item_id.not_in(select(_gold.id).where(_gold.gold.is_not(None)))
 
 
 def prompt_windows(session: Session, project: Project) -> Iterator[Window]:

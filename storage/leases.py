@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from storage import audit
-from storage.enums import AnnotationStatus, AssignmentStatus, ItemKind, ItemStatus
+from storage.enums import AnnotationStatus, AssignmentStatus, ItemKind, ItemStatus, SelectionReason
 from storage.errors import Conflict, Invalid, NotAllowed, NotFound
 from storage.members import may_enter
 from storage.models import (
@@ -29,6 +29,7 @@ from storage.models import (
 )
 from storage.prompts import storable
 from storage.selection import Chosen, choose, has_room
+from storage.standings import PAUSED, Stage, stage
 
 # A lease that ends sooner than this may end before the transaction that looks at it: its item is locked first.
 _NEAR = timedelta(seconds=60)
@@ -53,22 +54,35 @@ def lease_next(
     """The next item for `user`, leased for the project's `lease_seconds`; None when nothing is left to judge.
 
     A person's own lease comes back first, with its order and draft, also an expired one whose item is still free. An
-    item that the person judged or skipped never comes again, and an item never has more annotations and live leases
+    item that the person judged or skipped never comes again, nothing comes to a person who has to practise first or is
+    paused (`storage.standings.stage`), and an item never has more annotations and live leases
     together than it has places (`storage.selection.places`), however many ask at the same moment.
     """
     # Two tabs of one person take turns, so that both get the same item. Lock order everywhere: an item that is being
     # submitted, then the user; from here on nothing waits (SKIP LOCKED), so nobody can wait in a circle.
     session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
     moment = now or utc_now()  # not before: a clock read before a wait takes a lost lease for a live one
+    if stage(session, project, user) is not Stage.WORK:
+        return None
     own = _own_lease(session, project, user, moment)
     if own is not None:
         return _lease(session, own)
     chosen = choose(session, project, user, moment, rng)
-    if chosen is None:
-        return None
+    return None if chosen is None else lease_item(session, project, user, chosen, moment, rng)
+
+
+def lease_item(
+    session: Session, project: Project, user: User, chosen: Chosen, now: datetime, rng: random.Random
+) -> Lease:
+    """Lease a chosen item, which the caller has locked, to `user`."""
     members = _members(session, chosen.item.id)
-    assignment, fresh = _assign(session, project, user, chosen, members, moment, rng)
+    assignment, fresh = _assign(session, project, user, chosen, members, now, rng)
     return _lease(session, assignment, members, fresh=fresh)
+
+
+def lease_of(session: Session, assignment: Assignment) -> Lease:
+    """A lease that is there already, with its draft."""
+    return _lease(session, assignment)
 
 
 def _own_lease(session: Session, project: Project, user: User, now: datetime) -> Assignment | None:
@@ -78,8 +92,11 @@ def _own_lease(session: Session, project: Project, user: User, now: datetime) ->
             Assignment.user_id == user.id,
             Assignment.project_id == project.id,
             Assignment.status == AssignmentStatus.LEASED,
+            or_(Assignment.reason.is_(None), Assignment.reason.not_in((SelectionReason.PRACTICE, SelectionReason.OWN))),
         )
         .order_by(Assignment.expires_at.desc(), Assignment.id)
+        # What another tab is submitting at this moment is theirs no more; waiting for it would end in a circle.
+        .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
     ).all()
     for assignment in held:
@@ -191,8 +208,11 @@ def own_assignment(session: Session, assignment_id: int, user: User) -> Assignme
     assignment = session.get(Assignment, assignment_id, populate_existing=True)
     if assignment is None or assignment.user_id != user.id:
         raise NotFound("this item was not handed to you; load the next one")
-    if not may_enter(session, user, session.get_one(Project, assignment.project_id)):
+    project = session.get_one(Project, assignment.project_id)
+    if not may_enter(session, user, project):
         raise NotAllowed("this project is open to its members only, and you are not one now; ask an operator")
+    if stage(session, project, user) is Stage.PAUSED:
+        raise NotAllowed(PAUSED)
     return assignment
 
 
@@ -205,7 +225,7 @@ def hold(session: Session, assignment: Assignment, user: User, now: datetime | N
     item = lock_item(session, assignment.item_id)
     session.refresh(assignment)
     moment = now or utc_now()
-    if assignment.status is AssignmentStatus.SUBMITTED:
+    if assignment.status in (AssignmentStatus.SUBMITTED, AssignmentStatus.PRACTISED):
         raise Conflict("you have submitted this item already; load the next one")
     if assignment.status is AssignmentStatus.SKIPPED:
         raise Conflict("you have skipped this item; load the next one")
@@ -241,6 +261,8 @@ def skip(session: Session, assignment_id: int, user: User, *, now: datetime | No
     assignment = own_assignment(session, assignment_id, user)
     lock_item(session, assignment.item_id)
     session.refresh(assignment)
+    if assignment.reason is SelectionReason.PRACTICE:
+        raise Conflict("practice items are not skipped; answer as well as you can, you are told what is right")
     if assignment.status is AssignmentStatus.SUBMITTED:
         raise Conflict("you have submitted this item already; load the next one")
     if assignment.status is not AssignmentStatus.SKIPPED:

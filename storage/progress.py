@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import Session
 
-from storage.enums import AnnotationStatus, AssignmentStatus
+from storage.enums import AssignmentStatus
+from storage.judged import live_annotation, not_gold
 from storage.models import (
     Annotation,
     Assignment,
@@ -34,7 +35,7 @@ class Progress(NamedTuple):
 
 
 def my_progress(session: Session, project: Project, user: User, *, now: datetime | None = None) -> Progress:
-    """What `user` has done in `project` through the queue; withdrawn annotations do not count."""
+    """What `user` has done in `project` through the queue; withdrawn annotations and practice do not count."""
     midnight = (now or utc_now()).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     submitted = Assignment.status == AssignmentStatus.SUBMITTED
     query = select(
@@ -47,12 +48,8 @@ def my_progress(session: Session, project: Project, user: User, *, now: datetime
 
 
 def usable() -> ColumnElement[bool]:
-    """The condition for an annotation that may train: submitted, and neither superseded nor withdrawn."""
-    return and_(
-        Annotation.status == AnnotationStatus.SUBMITTED,
-        Annotation.superseded_at.is_(None),
-        Annotation.withdrawn_at.is_(None),
-    )
+    """The condition for an annotation that may train: one that counts (`storage.judged.live_annotation`)."""
+    return live_annotation()
 
 
 def count_usable(session: Session, project: Project, since: datetime | None = None) -> int:
@@ -88,7 +85,7 @@ def annotation_counts(session: Session, project: Project) -> dict[str, int]:
         "annotations": _of_project(project, func.count()).where(usable()),
         # What was revised before it was withdrawn is one annotation to its author.
         "withdrawn": _of_project(project, func.count()).where(
-            Annotation.withdrawn_at.is_not(None), Annotation.superseded_at.is_(None)
+            Annotation.withdrawn_at.is_not(None), Annotation.superseded_at.is_(None), not_gold()
         ),
         "annotators": _of_project(project, func.count(Annotation.user_id.distinct())).where(usable()),
     }

@@ -13,9 +13,11 @@ from storage.accounts import clean_name
 from storage.configs import AnnotationSettings, SamplingSettings, TrainingPolicy, parse
 from storage.enums import ItemStatus
 from storage.errors import Conflict, Invalid, NotFound
+from storage.gold import count_gold
 from storage.models import Criterion, Item, Project, Rating
 from storage.prompts import storable
 from storage.schedule import check_policy
+from storage.standings import admit_existing
 
 
 class CriterionSpec(NamedTuple):
@@ -99,8 +101,8 @@ def update_project(session: Session, project: Project, **fields: Any) -> Project
     """Change settings of a project: every column of `Project` but its name, and its criteria.
 
     Values are validated before anything changes (`Invalid` names the key). `annotation_settings` change by key: what
-    is not named stays. A lower `overlap` closes the items that have enough annotations now; a higher one holds for
-    items that are still open.
+    is not named stays; asking for practice needs as many gold items, and leaves alone who submitted something before. A
+    lower `overlap` closes the items that have enough annotations now; a higher one holds for items that are still open.
     """
     known = {
         "guidelines", "criteria", "base_model", "sampling", "training_policy", "annotation_settings", "tags",
@@ -114,6 +116,8 @@ def update_project(session: Session, project: Project, **fields: Any) -> Project
     values = {key: _checked(key, value) for key, value in fields.items() if key != "criteria"}
     if "criteria" in fields:
         _set_criteria(session, project, fields["criteria"])
+    if "annotation_settings" in values:
+        _ask_for_practice(session, project, values["annotation_settings"]["practice_items"])
     for key, value in values.items():
         setattr(project, key, value)
     session.flush()
@@ -128,6 +132,15 @@ def update_project(session: Session, project: Project, **fields: Any) -> Project
             .values(status=ItemStatus.DONE)
         )
     return project
+
+
+def _ask_for_practice(session: Session, project: Project, wanted: int) -> None:
+    """Asking for practice needs gold items, and leaves alone who works here already."""
+    before = (project.annotation_settings or {}).get("practice_items", 0)
+    if wanted > before and wanted > (there := count_gold(session, project)):
+        raise Invalid(f"setting 'practice_items': {wanted} of them need as many gold items; there are {there}")
+    if wanted and not before:
+        admit_existing(session, project)
 
 
 def _checked(key: str, value: Any) -> Any:

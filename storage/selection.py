@@ -14,7 +14,8 @@ Three ways to choose, mixed by the project's `AnnotationSettings`:
 
 The propensity of an open item is therefore random_share * (its gap / the range of ids) + rest (if the third way leads
 to it), that of a repeated item repeat_share / (number of candidates), given what was free in this moment. A person gets
-nothing, not even a repeat, once no open item is left for them. Items of others (`owner_id`) and gold items never come.
+nothing, not even a repeat, once no open item is left for them. Items of others (`owner_id`) never come. Gold items come
+as attention checks only (`storage.checks`), which take their share first: the propensity of all others is lower by it.
 
 Nothing here reads the whole queue: each query follows an index, and steps over items that are open but not for
 this person (theirs already, or full of leases).
@@ -31,6 +32,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, and_, bindparam, exists, false, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from storage import checks
 from storage.configs import AnnotationSettings, parse
 from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus, ModelKind, SelectionReason
 from storage.models import Annotation, Assignment, Item, ModelVersion, Project, User
@@ -42,7 +44,8 @@ _OLDEST = 16  # alternatives where others take the oldest in the same instant
 _TRIES = 30
 _PAUSE_SECONDS = 0.01
 _LAST_ID = 2**31 - 1
-_CLOSED = (AssignmentStatus.SUBMITTED, AssignmentStatus.SKIPPED)
+_NO_LIMIT = 2**31 - 1
+_CLOSED = (AssignmentStatus.SUBMITTED, AssignmentStatus.SKIPPED, AssignmentStatus.PRACTISED)
 
 
 class Chosen(NamedTuple):
@@ -66,9 +69,12 @@ def choose(session: Session, project: Project, user: User, now: datetime, rng: r
         wanted, reason = queue.wanted(bounds)
         if not wanted:
             return None
+        check = checks.draw(session, project, user, settings.check_every, rng)
+        if check.item is not None:
+            return Chosen(check.item, SelectionReason.ATTENTION, check.propensity)
         chosen = _draw(queue, settings, bounds, wanted, reason, rng)
         if chosen is not None:
-            return chosen
+            return chosen._replace(propensity=chosen.propensity * (1 - check.share))
         time.sleep(_PAUSE_SECONDS)  # others hold what is free this instant; they are done within milliseconds
     return None
 
@@ -193,6 +199,8 @@ class _Queue:
 
 
 def _places(item: Item, overlap: int) -> int:
+    if item.gold is not None:  # for as many as are to be checked by it
+        return _NO_LIMIT
     return overlap if item.wanted is None else item.wanted
 
 
@@ -202,7 +210,7 @@ def has_room(session: Session, item: Item, user: User, now: datetime) -> bool:
 
 
 def places(session: Session, item: Item) -> int:
-    """How many annotators an item is for: its own number, or else the project's overlap."""
+    """How many annotators an item is for: its own number, or else the project's overlap; a gold item is for all."""
     overlap = session.scalars(select(Project.overlap).where(Project.id == item.project_id)).one()
     return _places(item, overlap)
 

@@ -75,7 +75,10 @@ SCHEMA = pa.schema(
 
 
 def table(session: Session, project: Project) -> Table:
-    """One row a submitted annotation; `state` is live, superseded or withdrawn. Drafts are private and stay out."""
+    """One row a submitted annotation; drafts are private, practice is none.
+
+    `state` is live, superseded, withdrawn, or gold: said on a gold item, which is no feedback.
+    """
     return Table(SCHEMA, _rows(session, project))
 
 
@@ -95,12 +98,13 @@ def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
             completion["model_version"] = None if kind is None else f"{kind.value}-v{number}"
         for row in session.execute(_annotations(project, window)).mappings():
             withdrawn, superseded = row["withdrawn_at"] is not None, row["superseded_at"] is not None
+            gold = row["gold"]
             yield {
-                **{name: value for name, value in row.items() if name != "superseded_at"},
+                **{name: value for name, value in row.items() if name not in ("superseded_at", "gold")},
                 **{name: found.get(row["annotation_id"], []) for name, found in parts.items()},
                 "prompt": messages(row["prompt"]),
                 "split": row["split"].value,
-                "state": "withdrawn" if withdrawn else "superseded" if superseded else "live",
+                "state": "withdrawn" if withdrawn else "superseded" if superseded else "gold" if gold else "live",
             }
 
 
@@ -116,6 +120,7 @@ def _annotations(project: Project, window: Window) -> Select[*tuple[Any, ...]]:
             Annotation.superseded_at,
             Annotation.superseded_by_id,
             Annotation.withdrawn_at,
+            Item.gold.is_not(None).label("gold"),
             Prompt.split,
             Prompt.id.label("prompt_id"),
             Item.id.label("item_id"),

@@ -22,7 +22,7 @@ Numbers = dict[int, int]  # completion id in the file -> its number in the recor
 
 
 def parse(row: Row) -> Record:
-    """One item with one judgement. Superseded and withdrawn annotations are skipped: they count no more."""
+    """One item with one judgement. Only live annotations are taken: others count no more, or never did (gold items)."""
     state = row.get("state") or "live"
     if state != "live":
         raise BadRow(f"the annotation is {state}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from storage.checks import CheckScore, check_scores
 from storage.configs import AnnotationSettings
 from storage.models import Criterion, Project, User, utc_now
 from storage.progress import count_usable
@@ -52,6 +53,8 @@ class Person:
     first: Share
     longer: Share
     turned: Turned
+    checks: CheckScore  # running score of attention checks
+    too_low: bool  # it is under the project's mark, on enough checks
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,18 @@ def quality_report(session: Session, project: Project, newest: int | None = None
     work = reading.work(session, window)
     leanings = reading.leanings(session, window)
     total = count_usable(session, project)
+    settings = AnnotationSettings(**project.annotation_settings)
+    checks = _Checks(check_scores(session, project), settings.check_mark)
     return Report(
         project=project.name,
         made_at=utc_now(),
         annotations=total,
         used=len(work.user),
         overlap=project.overlap,
-        repeat_share=AnnotationSettings(**project.annotation_settings).repeat_share,
+        repeat_share=settings.repeat_share,
         questions=tuple(question for question, _ in shared),
         headline=headline[0].name if headline else None,
-        people=_people(work, leanings, reading.turned_down(session, project), headline, names),
+        people=_people(work, leanings, reading.turned_down(session, project), headline, names, checks),
         first=_sum(one.first for one in leanings.values()),
         longer=_sum(one.longer for one in leanings.values()),
         writers=tuple(reading.writers(session, window)),
@@ -106,6 +111,11 @@ def quality_report(session: Session, project: Project, newest: int | None = None
 
 
 _Asked = tuple[Question, Units]
+
+
+class _Checks(NamedTuple):
+    scores: Mapping[int, CheckScore]
+    mark: float
 
 
 def _names(session: Session) -> dict[int, str]:
@@ -156,6 +166,7 @@ def _people(
     turned: Mapping[int, Turned],
     headline: _Asked | None,
     names: Mapping[int, str],
+    checks: _Checks,
 ) -> tuple[Person, ...]:
     found = dawid_skene(headline[1]) if headline else None
     raters = set(found.raters.tolist()) if found else set()
@@ -164,6 +175,7 @@ def _people(
         mine = work.user == user
         beside = headline[0].beside.get(names[user]) if headline else None
         habits = leanings.get(user, _NOTHING)
+        score = checks.scores.get(user, CheckScore(None, 0))
         people.append(
             Person(
                 name=names[user],
@@ -175,6 +187,8 @@ def _people(
                 first=habits.first,
                 longer=habits.longer,
                 turned=turned.get(user, Turned(0, 0, 0)),
+                checks=score,
+                too_low=score.below(checks.mark),
             )
         )
     return tuple(sorted(people, key=lambda one: (-one.annotations, one.name)))
