@@ -50,16 +50,16 @@
   const land = (item) => {
     const here = document.activeElement;
     if (here !== document.body && !here?.closest("#fb-work, #fb-actions, .fb-panel")) return;
-    if (!item) return feedback.say?.("Done. Nothing is left for you right now.");
+    if (!item) return feedback.say?.(feedback.t("Done. Nothing is left for you right now."));
     const prompt = document.getElementById("fb-prompt");
     prompt.tabIndex = 0; // it scrolls with the arrow keys
     prompt.focus({ preventScroll: true });
-    feedback.say?.("Done. Here is the next item.");
+    feedback.say?.(feedback.t("Done. Here is the next item."));
   };
   /** The draft is stored: said once an item, so as not to talk into the typing. */
   let told = false;
   feedback.saved = () => {
-    if (!told) feedback.say?.("Your draft is saved.");
+    if (!told) feedback.say?.(feedback.t("Your draft is saved."));
     told = true;
   };
   new MutationObserver(arrived).observe(document.documentElement, {

@@ -1,0 +1,251 @@
+"""Every page in every state through axe-core: no serious or critical violation, light and dark, at 1280 and 390 px.
+
+Each page is loaded once; the sizes and colours change under it. axe-core runs through the driver, so the pages' content
+security policy stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+
+from feedback_app.handlers import webhooks
+from storage.enums import ItemKind, Role
+from storage.runs import MetricPoint, add_log, add_metrics, heartbeat
+from tests import factories
+from tests.web.looking import ITEM, url_of
+from tests.web.test_quality import fill
+
+pytestmark = pytest.mark.usefixtures("idle_queue")
+
+# Every state is seen in both sizes and both colours; the pairs take turns, so that all four of them occur on each page.
+VIEWS = [[(1280, "light"), (390, "dark")], [(390, "light"), (1280, "dark")]]
+GRAVE = ("serious", "critical")
+RUN = "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
+
+
+class Checker:
+    """Runs axe-core on a page as it stands and collects what is wrong."""
+
+    def __init__(self) -> None:
+        self.states = 0
+        self.found: dict[str, list[str]] = {}
+
+    def __call__(self, page: Any, state: str) -> None:
+        self.states += 1
+        for width, scheme in VIEWS[self.states % 2]:
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            if page.locator(".gradio-container").count():
+                page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "dark")
+            if page.evaluate("typeof axe === 'undefined'"):
+                page.evaluate(AXE_SCRIPT)
+            for one in page.evaluate(RUN):
+                for node in one["nodes"] if one["impact"] in GRAVE else []:
+                    line = f"{one['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary']}"
+                    self.found.setdefault(line, []).append(f"{state} {width} {scheme}")
+        page.set_viewport_size({"width": 1280, "height": 900})
+
+
+@pytest.fixture
+def check():
+    checker = Checker()
+    yield checker
+    assert not checker.found, "\n".join(f"{line} ({', '.join(where)})" for line, where in checker.found.items())
+
+
+def test_sign_in_and_account(house, open_browser, visit, address, check):
+    name = house.person()
+    with house.sessions.begin() as session:
+        link = factories.make_link(session, factories.accounts.get_user(session, name))
+    with open_browser() as page:
+        for path in ("/login", f"/login/link/{link}", "/login/link/none"):
+            page.goto(address + path)
+            check(page, path[:12])
+            if path == "/login/link/none":
+                page.click("button")
+                check(page, "used link")
+        page.goto(address + "/login")
+        page.fill("#name", "nobody")
+        page.fill("#password", "wrong")
+        page.click("button[type=submit]")
+        check(page, "refused")
+    with visit(name, "/set-password") as page:
+        check(page, "set-password")
+        for path in ("/operate/", "/logout"):
+            page.goto(address + path)
+            check(page, path)
+        page.goto(address + "/account")
+        page.click("summary")
+        check(page, "account")
+        page.fill("#token-name", "shop")
+        page.click("text=Make token")
+        page.wait_for_selector(".problem")
+        check(page, "account, a problem")
+        page.fill("#token-name", "shop")
+        page.check("[name=scope] >> nth=0")
+        page.click("text=Make token")
+        page.wait_for_selector("#made")
+        check(page, "account, a token")
+
+
+@pytest.fixture
+def desk(house):
+    """A person, and a function that makes a project with items for them to judge."""
+    name = house.person()
+
+    def project(kind=ItemKind.PAIR, count=2, items=1, turns=1, **settings):
+        title = house.project(guidelines="# Be kind\n\nSay [why](https://example.com/).")
+        with house.sessions.begin() as session:
+            found = factories.projects.get_project(session, title)
+            factories.projects.update_project(session, found, tags=["wrong fact", "no date"], **settings)
+            for number in range(items):
+                messages = [
+                    {"role": ("user", "assistant")[n % 2], "content": f"Turn {n} of {number}: `code`."}
+                    for n in range(turns)
+                ]
+                prompt = factories.prompts.add_prompt(session, found, messages, "test").row
+                texts = [f"Reply **{n}** to all. See https://example.com/{n}." for n in range(count)]
+                factories.make_item(session, found, prompt=prompt, texts=texts, kind=kind)
+        return title
+
+    return name, project
+
+
+def test_a_pair(desk, visit, check):
+    name, project = desk
+    with visit(name, url_of(project(turns=5))) as page:
+        page.wait_for_selector(ITEM)
+        check(page, "pair")
+        page.click(".fb-menu summary")
+        check(page, "menu")
+        page.keyboard.press("Escape")
+        page.keyboard.press("1")
+        page.fill("#fb-side-a .fb-critique textarea", "Too short")
+        page.click("#fb-side-a .fb-tag >> nth=0")
+        page.click("text=Rewrite B")
+        page.fill("#fb-side-b .fb-rewrite textarea", "Something else altogether.")
+        page.focus("#fb-side-b [data-plain]")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Control+Home")
+        page.keyboard.press("Shift+Control+ArrowRight")
+        page.wait_for_selector("#fb-criticise")
+        check(page, "a passage is chosen")
+        page.keyboard.press("c")
+        page.keyboard.type("Why?")
+        check(page, "pair, criticised")
+        page.keyboard.press("Escape")
+        for panel in ("fb-guidelines", "fb-keys", "fb-flag-panel"):
+            page.evaluate("id => window.feedback.openPanel(id)", panel)
+            check(page, panel)
+            page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize(("kind", "count"), [(ItemKind.SINGLE, 1), (ItemKind.RANKING, 5)], ids=["single", "ranking"])
+def test_other_items(desk, visit, check, kind, count):
+    name, project = desk
+    with visit(name, url_of(project(kind, count))) as page:
+        page.wait_for_selector(ITEM)
+        page.keyboard.press("2")
+        page.keyboard.press("1")
+        check(page, kind.value)
+
+
+def test_judge_first_and_nothing_left(desk, visit, check):
+    name, project = desk
+    first, nothing = project(annotation_settings={"order": "judge_first", "daily_target": 5}), project(items=0)
+    with visit(name, url_of(first)) as page:
+        page.wait_for_selector(ITEM)
+        check(page, "judge first")
+        page.click("#fb-submit")
+        page.wait_for_selector(".fb-notice")
+        check(page, "a notice")
+        page.keyboard.press("1")
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector("#fb-stage[data-state=empty]")
+        check(page, "all judged")
+        page.click("#fb-project input")
+        page.wait_for_selector("[role=option]")
+        check(page, "projects")
+        page.goto(page.url.split("/annotate")[0] + url_of(nothing))
+        page.wait_for_selector("#fb-stage[data-state=empty]")
+        check(page, "being written")
+
+
+def test_my_annotations(desk, house, visit, check):
+    name, project = desk
+    title = project(items=3)
+    with visit(name, "/mine/") as page:
+        page.wait_for_selector(".mi-empty")
+        check(page, "nothing said yet")
+        with house.sessions.begin() as session:
+            found, user = factories.projects.get_project(session, title), factories.accounts.get_user(session, name)
+            factories.make_annotation(session, found, user)
+            lease = factories.make_lease(session, found, user)
+            said = factories.full_submission(lease, found)
+            factories.annotations.submit(session, lease.assignment_id, user, said)
+        page.reload()
+        page.wait_for_selector(".mi-lines a")
+        check(page, "mine")
+        page.click(".mi-lines a >> nth=0")
+        page.wait_for_selector(".mi-change")
+        check(page, "one")
+        page.click(".mi-change")
+        page.wait_for_selector("#fb-submit")
+        check(page, "revising")
+
+
+def operated(house):
+    """A project with everything that the operate page can show."""
+    with house.sessions.begin() as session:
+        project = fill(session, f"seen by axe {factories.make_user(session).name}").project
+        version = factories.make_version(session, project)
+        base = factories.registry.base_version(session, project, "starter")
+        prompt = factories.make_prompt(session, project)
+        for text, writer in (("Old.", base), ("New.", version)):
+            factories.make_completion(session, prompt, text, model_version_id=writer.id)
+        run = factories.make_run(session, project, worker="w1")
+        heartbeat(session, run.id, "w1", 25, 100)
+        add_metrics(session, run.id, [MetricPoint(step, "loss", 1 / step) for step in range(1, 26)])
+        add_metrics(session, run.id, [MetricPoint(step, "eval_accuracy", step / 40) for step in range(5, 26, 5)])
+        add_log(session, run.id, ["step 25"])
+        return project.name
+
+
+def open_tab(page, name):
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.get_by_role("tab", name=name).click()
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["full", "empty"])
+def test_operate(house, visit, check, full):
+    name = house.person(Role.ADMIN)
+    title = operated(house) if full else house.project()
+    if full:
+        webhooks.add_webhook(house.ctx, name, title, "https://shop.example/hook", ["run"])
+    with visit(name, url_of(title, "operate")) as page:
+        page.wait_for_selector("#op-preview p, #op-preview div.op-stats")
+        if full:
+            page.wait_for_selector("#op-plots canvas, #op-plots svg")
+        check(page, "runs")
+        for tab, seen in (
+            ("Models", "#op-versions :is(table, p)"),
+            ("Data", "#op-webhook-shown p, #op-webhook-shown dl"),
+            ("Quality", "#op-quality section"),
+            ("Users", "#op-users table"),
+            ("Project", "#op-members"),
+        ):
+            open_tab(page, tab)
+            page.wait_for_selector(seen)
+            check(page, tab)
+            if tab == "Models" and full:
+                page.click("text=Decide…")
+                check(page, "deciding")
+                page.keyboard.press("Escape")
+            if tab == "Users" and full:
+                page.fill("#op-invite-name input, #op-invite-name textarea", f"new {title}")
+                page.click("#op-invite")
+                page.wait_for_selector(".op-link input")
+                check(page, "an invitation")
