@@ -8,15 +8,16 @@ critique takes the refinement out with it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from storage.enums import PairSource, RefinementStatus
+from storage.enums import PairSource, RefinementStatus, Split
 from storage.judged import Mark, rows_of
-from storage.models import Critique, Refinement, RefinementCritique
+from storage.models import Completion, Critique, Project, Prompt, Refinement, RefinementCritique
+from storage.windows import Window, belongs
 
 _CHUNK = 500
 SELECTED = (RefinementStatus.UNREVIEWED, RefinementStatus.ACCEPTED, RefinementStatus.EDITED)
@@ -42,13 +43,29 @@ class LiveCritique(NamedTuple):
 
 
 class ModelRefinement(NamedTuple):
-    """A model's refinement that counts, with the live critiques that it does what is asked by."""
+    """A model's refinement on a prompt of the window."""
 
     id: int
+    prompt_id: int
+    split: Split
     completion_id: int
     better_id: int  # as the reviewer edited it, else as the model wrote it
-    source: PairSource
-    critiques: tuple[LiveCritique, ...]
+    status: RefinementStatus
+    critiques: tuple[LiveCritique, ...]  # that it does what is asked by; none: what it answered is gone
+
+    @property
+    def source(self) -> PairSource:
+        """What a row made of it is derived from."""
+        if self.status is RefinementStatus.UNREVIEWED:
+            return PairSource.UNREVIEWED_REFINEMENT
+        return PairSource.ACCEPTED_REFINEMENT
+
+    @property
+    def left_out(self) -> str | None:
+        """Why it makes no row; None when it may."""
+        if self.status not in SELECTED:
+            return "rejected_refinement"
+        return None if self.critiques else "critique_gone"
 
 
 def live_critiques(session: Session, marks: dict[int, Mark]) -> dict[int, list[LiveCritique]]:
@@ -63,29 +80,28 @@ def live_critiques(session: Session, marks: dict[int, Mark]) -> dict[int, list[L
 
 
 def model_refinements(
-    session: Session, critiques: dict[int, list[LiveCritique]], statuses: Collection[RefinementStatus] = SELECTED
-) -> Iterator[ModelRefinement]:
-    """Model refinements with `statuses` that still rest on live critiques, in the order of their ids.
-
-    `critiques` are the live ones by completion (`live_critiques`).
-    """
-    for chunk in chunks(sorted(critiques)):
-        rows = session.execute(
-            select(Refinement.id, Refinement.completion_id, Refinement.refined_id, Refinement.edited_id,
-                   Refinement.status)
-            .where(Refinement.completion_id.in_(chunk), Refinement.annotation_id.is_(None))
-            .where(Refinement.status.in_(list(statuses)))
-            .order_by(Refinement.id)
-        ).all()  # fmt: skip
-        asked = critiques_of(session, [row.id for row in rows])
-        for row in rows:
-            standing = _standing(asked.get(row.id, []), critiques[row.completion_id])
-            if not standing:
-                continue
-            reviewed = row.status in (RefinementStatus.ACCEPTED, RefinementStatus.EDITED)
-            source = PairSource.ACCEPTED_REFINEMENT if reviewed else PairSource.UNREVIEWED_REFINEMENT
-            better = row.edited_id if row.edited_id is not None else row.refined_id
-            yield ModelRefinement(row.id, row.completion_id, better, source, standing)
+    session: Session, project: Project, window: Window, marks: dict[int, Mark]
+) -> list[ModelRefinement]:
+    """What models refined on the prompts of a window, in the order of ids; `marks` are its live annotations."""
+    better = func.coalesce(Refinement.edited_id, Refinement.refined_id)
+    rows = session.execute(
+        select(Refinement.id, Prompt.id, Prompt.split, Refinement.completion_id, better, Refinement.status)
+        .join(Completion, Completion.id == Refinement.completion_id)
+        .join(Prompt, Prompt.id == Completion.prompt_id)
+        .where(belongs(Prompt.project_id, project), Prompt.id.between(*window), Refinement.annotation_id.is_(None))
+        .order_by(Refinement.id)
+    ).all()
+    if not rows:
+        return []
+    asked = critiques_of(session, [row[0] for row in rows])
+    prompts = {row[1] for row in rows}
+    live = live_critiques(session, {one: mark for one, mark in marks.items() if mark.prompt_id in prompts})
+    found = []
+    for refinement_id, prompt_id, split, completion_id, better_id, status in rows:
+        standing = _standing(asked.get(refinement_id, []), live.get(completion_id, []))
+        status = status or RefinementStatus.UNREVIEWED
+        found.append(ModelRefinement(refinement_id, prompt_id, split, completion_id, better_id, status, standing))
+    return found
 
 
 def critiques_of(session: Session, refinement_ids: Sequence[int]) -> dict[int, list[LiveCritique]]:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, aliased
 
 from storage import audit
 from storage.accounts import disable_user
-from storage.enums import AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemStatus
+from storage.enums import AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemStatus, RefinementStatus
 from storage.errors import Conflict
 from storage.models import (
     Annotation,
@@ -44,6 +44,8 @@ from storage.models import (
     Ranking,
     Rating,
     Refinement,
+    RefinementCritique,
+    Resolution,
     Run,
     SnapshotRow,
     Standing,
@@ -63,7 +65,7 @@ _SAID = (Rating, Preference, Ranking, Critique, Refinement)
 _POINTERS = (
     ItemCompletion.completion_id, SnapshotRow.chosen_id, SnapshotRow.rejected_id, Rating.completion_id,
     Preference.first_id, Preference.second_id, Ranking.completion_id, Critique.completion_id,
-    Refinement.completion_id, Refinement.refined_id,
+    Refinement.completion_id, Refinement.refined_id, Refinement.edited_id, Resolution.completion_id,
 )  # fmt: skip
 
 
@@ -142,6 +144,7 @@ def _empty_annotations(session: Session, user: User, now: datetime, result: Eras
     written = _refinements_of(session, user)
     session.execute(mine.with_for_update())  # see storage.taint
     tainted = taint(session, mine, now)
+    written += _answers_to(session, user)
     for table in _SAID:
         result.deleted[table.__tablename__] = _run(session, delete(table).where(table.annotation_id.in_(mine)))
     _free_items(session, user)
@@ -155,6 +158,25 @@ def _empty_annotations(session: Session, user: User, now: datetime, result: Eras
     _run(session, leases.values(**closed))
     _forget_texts(session, written, result)
     return tainted
+
+
+def _answers_to(session: Session, user: User) -> list[int]:
+    """Take back what models made of their critiques and what they said in reviews; the texts that go with it.
+
+    A refinement answers the words of a critique, often with them in it.
+    """
+    mine = select(Critique.id).join(Annotation).where(Annotation.user_id == user.id)
+    answers = select(RefinementCritique.refinement_id).where(RefinementCritique.critique_id.in_(mine))
+    reviewed = Refinement.reviewer_id == user.id
+    gone = session.execute(select(Refinement.refined_id, Refinement.edited_id).where(Refinement.id.in_(answers))).all()
+    edits = session.scalars(select(Refinement.edited_id).where(reviewed)).all()
+    _run(session, delete(Resolution).where(Resolution.user_id == user.id))
+    _run(session, delete(Refinement).where(Refinement.id.in_(answers)))
+    anew = {"status": RefinementStatus.UNREVIEWED, "edited_id": None, "reviewer_id": None, "reviewed_at": None}
+    _run(session, update(Refinement).where(reviewed).values(**anew))
+    texts = {one for row in gone for one in row if one is not None} | {one for one in edits if one is not None}
+    used = session.scalars(select(Refinement.refined_id).where(Refinement.refined_id.in_(texts))).all()
+    return sorted(texts - set(used))
 
 
 def _free_items(session: Session, user: User) -> None:
@@ -184,7 +206,8 @@ def _forget_texts(session: Session, completion_ids: Sequence[int], result: Erase
     result.deleted.setdefault("completions", 0)
     for ids in _chunks(completion_ids):
         _run(session, delete(CompletionScore).where(CompletionScore.completion_id.in_(ids)))
-        kept = sorted({one for column in _POINTERS for one in session.scalars(select(column).where(column.in_(ids)))})
+        found = {one for column in _POINTERS for one in session.scalars(select(column).where(column.in_(ids)))}
+        kept = sorted(one for one in found if one is not None)
         gone = delete(Completion).where(Completion.id.in_(set(ids) - set(kept)))
         result.deleted["completions"] += _run(session, gone)
         for completion_id in kept:

@@ -108,7 +108,7 @@ def _batches(session: Session, project: Project) -> Iterator[list[ToRefine]]:
     )  # fmt: skip
     last = 0
     while rows := session.execute(query.where(Critique.id > last)).all():
-        yield [ToRefine(*row) for row in rows]
+        yield [ToRefine._make(row) for row in rows]
         last = rows[-1][0]
 
 

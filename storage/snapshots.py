@@ -1,76 +1,96 @@
-"""Snapshots: training data frozen as Parquet under the artifact folder, hashed by content, tied to annotations in SQL.
+"""Snapshots: training data frozen as Parquet under the artifact folder, hashed by content, tied to feedback in SQL.
 
-The hash depends on the pairs alone (messages, texts, source, weight, split), not on ids or times: the same annotations
-and settings give the same snapshot row, on any database. Critiques train through the refinements they led to.
+The hash depends on the rows alone (messages, texts, source, weight, split, and the words of the critiques that led to
+them), not on ids or times: the same annotations and settings give the same snapshot row, on any database.
+A snapshot has one form (`storage.forms`), the one that the recipe needs; everything else is the same for all of them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from storage.arrow import MESSAGES, to_table
+from storage.arrow import to_table
 from storage.artifacts import publish_folder
 from storage.configs import SnapshotSettings
-from storage.enums import Split
+from storage.enums import SnapshotForm, Split
 from storage.errors import Conflict, FeedbackError, NotEnoughData, NotFound
-from storage.models import Project, Snapshot, SnapshotRow, SnapshotRowAnnotation, utc_now
-from storage.preferences import Pair, PairSet, derive_pairs
+from storage.forms import feedback, preference, prompt_completion, unpaired
+from storage.forms.rows import Row
+from storage.models import (
+    Base,
+    Project,
+    Snapshot,
+    SnapshotRow,
+    SnapshotRowAnnotation,
+    SnapshotRowCritique,
+    SnapshotRowRefinement,
+    utc_now,
+)
+from storage.preferences import PairCounts, PairSet
 from storage.taint import check_snapshot
 
-SCHEMA = pa.schema(
-    [
-        ("prompt", MESSAGES),
-        ("chosen", MESSAGES),
-        ("rejected", MESSAGES),
-        ("source", pa.string()),
-        ("weight", pa.float64()),
-        ("prompt_id", pa.int64()),
-        ("chosen_id", pa.int64()),
-        ("rejected_id", pa.int64()),
-        ("annotation_ids", pa.list_(pa.int64())),
-        ("prompt_hash", pa.string()),
-    ]
-)
-_FORMAT = "snapshot-1"  # part of every hash: change it when the same pairs would be written differently
+
+class Form(NamedTuple):
+    """What a snapshot of a form holds."""
+
+    schema: pa.Schema
+    stream: Callable[[Session, Project, SnapshotSettings, PairCounts], Iterator[Row]]
+    rows: str  # what they are called to people
+
+
+FORMS: dict[SnapshotForm, Form] = {
+    SnapshotForm.PREFERENCE: Form(preference.SCHEMA, preference.stream, "pairs"),
+    SnapshotForm.PROMPT_COMPLETION: Form(prompt_completion.SCHEMA, prompt_completion.stream, "refinements"),
+    SnapshotForm.UNPAIRED: Form(unpaired.SCHEMA, unpaired.stream, "rated completions"),
+    SnapshotForm.FEEDBACK: Form(feedback.SCHEMA, feedback.stream, "criticised or rated completions"),
+}
+_FORMAT = "snapshot-2"  # part of every hash: change it when the same rows would be written differently
 _BATCH = 5_000  # rows a row group
-_Rows = dict[Split, list[tuple[str, Pair]]]  # (digest, pair), in the order of the digests
+_Rows = dict[Split, list[tuple[str, Row]]]  # (digest, row), in the order of the digests
 
 
-def build_snapshot(session: Session, project: Project, settings: SnapshotSettings, home: Path) -> Snapshot:
-    """Freeze the project's pairs; gives the existing snapshot back when its content is the same.
+def build_snapshot(
+    session: Session,
+    project: Project,
+    settings: SnapshotSettings,
+    home: Path,
+    form: SnapshotForm = SnapshotForm.PREFERENCE,
+) -> Snapshot:
+    """Freeze the project's feedback in a form; gives the existing snapshot back when its content is the same.
 
     Files of an existing snapshot that were deleted or changed are written anew.
     Raises `NotEnoughData` with the number that is missing.
     """
-    found = derive_pairs(session, project, settings)
-    rows = _in_stable_order(found.pairs)
-    _require_enough(rows, found, settings)
-    content_hash = _content_hash(rows)
+    counts = PairCounts()
+    rows = _in_stable_order(FORMS[form].stream(session, project, settings, counts))
+    _require_enough(rows, counts, settings, FORMS[form].rows)
+    content_hash = _content_hash(rows, form)
     existing = _find(session, project, content_hash)
     if existing is not None:
         if _damage(existing, home) is not None:
-            existing.report = {**existing.report, "files": _publish(rows, home, existing.folder)}
+            existing.report = {**existing.report, "files": _publish(rows, home, existing.folder, form)}
             session.flush()
         return existing
     # Ids stand in the files, so two projects with the same content must not share a folder.
     folder = f"artifacts/snapshots/{content_hash[:12]}-p{project.id}"
     snapshot = Snapshot(
         project_id=project.id,
+        form=form,
         content_hash=content_hash,
         folder=folder,
         settings=settings.model_dump(mode="json"),
-        report={**build_report(found), "files": _publish(rows, home, folder)},
+        report={**_report(rows, counts), "files": _publish(rows, home, folder, form)},
     )
     try:
         with session.begin_nested():
@@ -86,21 +106,21 @@ def build_snapshot(session: Session, project: Project, settings: SnapshotSetting
     return snapshot
 
 
-def build_report(found: PairSet) -> dict[str, Any]:
-    """What was used and left out, and why: totals, then by split; everything counts pairs unless named otherwise."""
-    counts = found.counts
+def _report(rows: _Rows, counts: PairCounts) -> dict[str, Any]:
+    """What was used and left out, and why: totals, then by split. "pairs" are rows, whatever the form."""
     by_split: dict[str, Any] = {}
-    for split in Split:
+    for split, of_split in rows.items():
         used = {source.value: n for (where, source), n in sorted(counts.used.items()) if where is split}
         left_out = {reason: n for (where, reason), n in sorted(counts.left_out.items()) if where is split}
-        prompts = len({pair.prompt_id for pair in found.pairs if pair.split is split})
         by_split[split.value] = {
-            "pairs": sum(used.values()),
-            "prompts": prompts,
+            "pairs": len(of_split),
+            "prompts": len({row.prompt_id for _, row in of_split}),
             "used": used,
             "left_out": left_out,
         }
-    return {"pairs": len(found.pairs), "used": found.used, "left_out": found.left_out, "splits": by_split}
+    sums = PairSet([], counts)
+    pairs = sum(len(of_split) for of_split in rows.values())
+    return {"pairs": pairs, "used": sums.used, "left_out": sums.left_out, "splits": by_split}
 
 
 def snapshot_paths(snapshot: Snapshot, home: Path) -> dict[Split, Path]:
@@ -132,27 +152,18 @@ def _find(session: Session, project: Project, content_hash: str) -> Snapshot | N
     )
 
 
-def _messages(pair: Pair) -> list[dict[str, str]]:
-    return [{"role": message["role"], "content": message["content"]} for message in pair.messages]
-
-
-def _digest(pair: Pair) -> str:
-    content = [pair.split.value, _messages(pair), pair.chosen, pair.rejected, pair.source.value, pair.weight]
-    return hashlib.sha256(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _in_stable_order(pairs: list[Pair]) -> _Rows:
+def _in_stable_order(found: Iterable[Row]) -> _Rows:
     """Ordered by content, so that equal snapshots hold equal rows at equal positions whatever the ids are."""
     rows: _Rows = {split: [] for split in Split}
-    for pair in pairs:
-        rows[pair.split].append((_digest(pair), pair))
+    for row in found:
+        rows[row.split].append((row.digest(), row))
     for of_split in rows.values():
         of_split.sort(key=lambda row: row[0])
     return rows
 
 
-def _content_hash(rows: _Rows) -> str:
-    whole = hashlib.sha256(_FORMAT.encode())
+def _content_hash(rows: _Rows, form: SnapshotForm) -> str:
+    whole = hashlib.sha256(f"{_FORMAT}:{form.value}".encode())
     for split in Split:
         whole.update(f"\n{split.value}\n".encode())
         for digest, _ in rows[split]:
@@ -160,20 +171,21 @@ def _content_hash(rows: _Rows) -> str:
     return whole.hexdigest()
 
 
-def _require_enough(rows: _Rows, found: PairSet, settings: SnapshotSettings) -> None:
+def _require_enough(rows: _Rows, counts: PairCounts, settings: SnapshotSettings, name: str) -> None:
     wanted = {Split.TRAIN: settings.min_train_pairs, Split.TEST: settings.min_test_pairs}
     for split, least in wanted.items():
         have = len(rows[split])
         if have < least:
-            left_out = ", ".join(f"{reason} {n}" for reason, n in found.left_out.items())
+            left_out = ", ".join(f"{reason} {n}" for reason, n in PairSet([], counts).left_out.items())
+            everything = sum(len(of_split) for of_split in rows.values())
             raise NotEnoughData(
-                f"{least - have} more {split.value} pairs are needed: {have} of at least {least}"
-                f" ({len(found.pairs)} pairs in all{'; left out: ' + left_out if left_out else ''});"
+                f"{least - have} more {split.value} {name} are needed: {have} of at least {least}"
+                f" ({everything} {name} in all{'; left out: ' + left_out if left_out else ''});"
                 " annotate more items or import feedback"
             )
 
 
-def _publish(rows: _Rows, home: Path, folder: str) -> dict[str, dict[str, Any]]:
+def _publish(rows: _Rows, home: Path, folder: str, form: SnapshotForm) -> dict[str, dict[str, Any]]:
     """Write the files under a temporary name and move the whole folder into place; rows and SHA-256 by split."""
     destination = home / folder
     scratch = home / "tmp"
@@ -182,7 +194,7 @@ def _publish(rows: _Rows, home: Path, folder: str) -> dict[str, dict[str, Any]]:
         files: dict[str, dict[str, Any]] = {}
         for split, of_split in rows.items():
             path = Path(name) / f"{split.value}.parquet"
-            _write_parquet(path, [pair for _, pair in of_split])
+            _write_parquet(path, [row for _, row in of_split], FORMS[form].schema)
             files[split.value] = {"rows": len(of_split), "sha256": _file_sha256(path)}
         try:
             publish_folder(Path(name), destination)
@@ -192,29 +204,10 @@ def _publish(rows: _Rows, home: Path, folder: str) -> dict[str, dict[str, Any]]:
     return files
 
 
-def _write_parquet(path: Path, pairs: list[Pair]) -> None:
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        for start in range(0, len(pairs), _BATCH):
-            writer.write_table(to_table([_row(pair) for pair in pairs[start : start + _BATCH]], SCHEMA))
-
-
-def _row(pair: Pair) -> dict[str, Any]:
-    return {
-        "prompt": _messages(pair),
-        "chosen": _assistant(pair.chosen),
-        "rejected": _assistant(pair.rejected),
-        "source": pair.source.value,
-        "weight": pair.weight,
-        "prompt_id": pair.prompt_id,
-        "chosen_id": pair.chosen_id,
-        "rejected_id": pair.rejected_id,
-        "annotation_ids": list(pair.annotation_ids),
-        "prompt_hash": pair.prompt_hash,
-    }
-
-
-def _assistant(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
+def _write_parquet(path: Path, rows: list[Row], schema: pa.Schema) -> None:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for start in range(0, len(rows), _BATCH):
+            writer.write_table(to_table([row.columns() for row in rows[start : start + _BATCH]], schema))
 
 
 def _file_sha256(path: Path) -> str:
@@ -223,23 +216,24 @@ def _file_sha256(path: Path) -> str:
 
 
 def _record_rows(session: Session, snapshot: Snapshot, rows: _Rows) -> None:
-    """The rows in SQL that tie each pair to its annotations."""
+    """The rows in SQL that tie each row to the annotations, critiques and refinements it was derived from."""
     connection = session.connection()
     for split, of_split in rows.items():
         for start in range(0, len(of_split), _BATCH):
-            batch = dict(enumerate((pair for _, pair in of_split[start : start + _BATCH]), start))
+            batch = dict(enumerate(of_split[start : start + _BATCH], start))
             values = [
                 {
                     "snapshot_id": snapshot.id,
                     "split": split,
                     "position": position,
-                    "source": pair.source,
-                    "prompt_id": pair.prompt_id,
-                    "chosen_id": pair.chosen_id,
-                    "rejected_id": pair.rejected_id,
-                    "weight": pair.weight,
+                    "source": row.source,
+                    "prompt_id": row.prompt_id,
+                    "chosen_id": row.completion_id,
+                    "rejected_id": row.rejected_id,
+                    "weight": row.weight,
+                    "digest": digest,
                 }
-                for position, pair in batch.items()
+                for position, (digest, row) in batch.items()
             ]
             connection.execute(insert(SnapshotRow), values)
             made = select(SnapshotRow.id, SnapshotRow.position).where(
@@ -247,9 +241,15 @@ def _record_rows(session: Session, snapshot: Snapshot, rows: _Rows) -> None:
                 SnapshotRow.split == split,
                 SnapshotRow.position.between(start, start + _BATCH - 1),
             )
-            ties = [
-                {"snapshot_row_id": row_id, "annotation_id": annotation_id}
-                for row_id, position in connection.execute(made)
-                for annotation_id in batch[position].annotation_ids
-            ]
-            connection.execute(insert(SnapshotRowAnnotation), ties)
+            _tie(connection, [(row_id, batch[position][1]) for row_id, position in connection.execute(made)])
+
+
+def _tie(connection: Connection, stored: list[tuple[int, Row]]) -> None:
+    ties: list[tuple[type[Base], str, list[tuple[int, int]]]] = [
+        (SnapshotRowAnnotation, "annotation_id", [(i, one) for i, row in stored for one in row.annotation_ids]),
+        (SnapshotRowCritique, "critique_id", [(i, one.id) for i, row in stored for one in row.critiques]),
+        (SnapshotRowRefinement, "refinement_id", [(i, one) for i, row in stored for one in row.refinement_ids]),
+    ]
+    for table, name, pairs in ties:
+        if pairs:
+            connection.execute(insert(table), [{"snapshot_row_id": row_id, name: one} for row_id, one in pairs])

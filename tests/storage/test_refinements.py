@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage import refinements
+from storage import erasure, refinements
 from storage.enums import Outcome, RefinementStatus, RunKind
 from storage.errors import Conflict, Invalid, NotFound
 from storage.models import Annotation, Completion, Prompt, Refinement, Run, utc_now
@@ -158,3 +158,18 @@ def test_the_factory_of_a_used_store_holds_a_model_refinement(session: Session) 
     project = factories.fill_store(session)
     assert refinements.refinement_counts(session, project)["unreviewed"] == 1
     assert session.query(Refinement).filter(Refinement.annotation_id.is_(None)).count() == 1
+
+
+def test_erasing_people_takes_what_models_made_of_their_words(desk: Desk) -> None:
+    session, run = desk.session, refine_run(desk)
+    theirs, others = criticised(desk), criticised(desk, "Is it open?", user="bob")
+    rows = [selected(theirs, "Kindly: on Tuesday."), selected(others, "Yes, until six.")]
+    made, kept = refinements.add_model_refinements(session, run, rows).refinements
+    refinements.review(session, kept.id, desk.user("ann"), RefinementStatus.EDITED, "Yes, until seven.")
+    texts = made.refined_id, kept.edited_id
+    erasure.erase_person(session, desk.user("ann"), None)
+    session.expire_all()
+    assert [one.id for one in session.scalars(select(Refinement))] == [kept.id]
+    assert (kept.status, kept.reviewer_id, kept.edited_id) == (RefinementStatus.UNREVIEWED, None, None)
+    assert session.scalars(select(Completion).where(Completion.id.in_(texts))).all() == []
+    assert session.get_one(Completion, kept.refined_id).text == "Yes, until six."

@@ -1,0 +1,1 @@
+"""The forms that training data takes: one file each, all written and hashed by `storage.snapshots`."""
