@@ -23,6 +23,7 @@ from feedback_app.commands import (
     db,
     demo,
     doctor,
+    gold,
     models,
     projects,
     quality,
@@ -62,6 +63,7 @@ users.app.add_typer(tokens.app, name="token")
 app.add_typer(users.app, name="user")
 app.add_typer(projects.app, name="project")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(gold.app, name="gold")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

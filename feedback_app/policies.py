@@ -70,6 +70,11 @@ def edit_project(user: User) -> None:
     _active(user, OPERATORS, "change a project")
 
 
+def manage_gold(user: User) -> None:
+    """Say what is right on gold items, ask for practice and checks, waive practice and lift pauses."""
+    _active(user, OPERATORS, "manage gold items")
+
+
 def manage_users(user: User) -> None:
     """See the list of users and invite annotators."""
     _active(user, OPERATORS, "manage users")

@@ -70,6 +70,7 @@ class AnnotationSettings(Settings):
 
     order: str = Field("free", pattern="^(free|judge_first)$")  # judge_first: critiques open after the verdict
     daily_target: int = Field(0, ge=0, le=10_000)  # annotations a person and day, shown as progress; 0: none
+    show_agreement: bool = False  # everybody sees how often they say what the others say; nobody sees another's
     playground: bool = True  # annotators may write to the models
     templates: TemplateSettings = TemplateSettings()  # how what they write is put to models
 

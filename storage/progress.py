@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from statistics import median
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, func, select
@@ -45,6 +46,39 @@ def my_progress(session: Session, project: Project, user: User, *, now: datetime
     ).where(Assignment.user_id == user.id, Assignment.project_id == project.id)
     today, total, skipped = session.execute(query).one()
     return Progress(today, total, skipped)
+
+
+class Work(NamedTuple):
+    """A person's work through the queue, as their pay may rest on it; days begin at 0:00 UTC, weeks on Monday."""
+
+    today: int
+    week: int
+    total: int
+    days: int  # of this week on which they submitted something
+    median_seconds: float | None  # an item, of this week's
+
+
+def my_work(session: Session, user: User, project: Project | None = None, *, now: datetime | None = None) -> Work:
+    """What `user` has done, in `project` or in all of them; as `my_progress` counts."""
+    midnight = (now or utc_now()).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    monday = midnight - timedelta(days=midnight.weekday())
+    mine = Assignment.user_id == user.id, Assignment.status == AssignmentStatus.SUBMITTED
+    here = (*mine, Assignment.project_id == project.id) if project else mine
+    total = session.scalars(select(func.count()).select_from(Assignment).where(*here)).one()
+    recent = (
+        select(Assignment.closed_at, Annotation.seconds_spent)
+        .outerjoin(Annotation, and_(Annotation.assignment_id == Assignment.id, Annotation.superseded_at.is_(None)))
+        .where(*here, Assignment.closed_at >= monday)
+    )
+    rows = session.execute(recent).all()
+    seconds = [row.seconds_spent for row in rows if row.seconds_spent is not None]
+    return Work(
+        today=sum(row.closed_at >= midnight for row in rows),
+        week=len(rows),
+        total=total,
+        days=len({row.closed_at.date() for row in rows}),
+        median_seconds=median(seconds) if seconds else None,
+    )
 
 
 def usable() -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import select
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import contains_eager, joinedload, selectinload
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
@@ -91,7 +91,8 @@ def router(ctx: Context) -> APIRouter:
                 .join(Item, Item.id == Annotation.item_id)
                 .where(Item.project_id == here.id, Annotation.id > after)
                 .where(Annotation.status == AnnotationStatus.SUBMITTED)
-                .options(joinedload(Annotation.user), *(selectinload(part) for part in _PARTS))
+                .options(joinedload(Annotation.user), contains_eager(Annotation.item))
+                .options(*(selectinload(part) for part in _PARTS))
                 .order_by(Annotation.id)
                 .limit(limit)
             )
@@ -179,6 +180,7 @@ def _item_shown(item: Item, names: dict[int, str]) -> s.ItemShown:
         prompt_id=item.prompt_id,
         kind=item.kind,
         status=item.status,
+        gold=item.gold is not None,
         judged=item.judged,
         messages=item.prompt.messages,
         completions=[
@@ -197,6 +199,8 @@ def _annotation_shown(row: Annotation, scales: dict[int, str]) -> s.AnnotationSh
         submitted_at=row.submitted_at,
         superseded_at=row.superseded_at,
         withdrawn_at=row.withdrawn_at,
+        gold=row.item.gold is not None,
+        gold_score=row.gold_score,
         seconds_spent=row.seconds_spent,
         ratings=[
             {"completion_id": one.completion_id, "criterion": scales[one.criterion_id], "value": one.value}

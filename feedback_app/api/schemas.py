@@ -285,6 +285,7 @@ class ItemShown(BaseModel):
     prompt_id: int
     kind: ItemKind
     status: ItemStatus
+    gold: bool  # an operator has said what is right: what people say on it is a control, and no feedback
     judged: int
     messages: list[dict[str, str]]
     completions: list[CompletionShown]
@@ -298,7 +299,10 @@ class Items(Page):
 
 
 class AnnotationShown(BaseModel):
-    """What one person said about an item; `superseded_at` and `withdrawn_at` are null while it counts."""
+    """What one person said about an item; `superseded_at` and `withdrawn_at` are null while it counts.
+
+    On a gold item it never counts as feedback; `gold_score` is how much of what is right it says, 0 to 1.
+    """
 
     id: int
     item_id: int
@@ -306,6 +310,8 @@ class AnnotationShown(BaseModel):
     submitted_at: datetime | None
     superseded_at: datetime | None
     withdrawn_at: datetime | None
+    gold: bool
+    gold_score: float | None
     seconds_spent: float | None
     ratings: list[dict[str, int | str]]
     preferences: list[dict[str, int | str | None]]

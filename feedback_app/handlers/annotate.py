@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from feedback_app import policies
+from feedback_app.handlers import practice
 from feedback_app.handlers.annotate_form import (
     MAX_SIDES,
     CritiqueForm,
@@ -22,16 +23,19 @@ from feedback_app.handlers.annotate_form import (
     whole,
 )
 from feedback_app.handlers.context import Context
+from feedback_app.handlers.practice import Lesson
 from storage import annotations as feedback
 from storage import items, members, queue
 from storage.annotations import Progress
 from storage.configs import AnnotationSettings, parse
-from storage.enums import ItemKind, Outcome, Role
+from storage.enums import AnnotationStatus, ItemKind, Outcome, Role
 from storage.errors import Conflict, Invalid, NotFound
 from storage.items import Lease
 from storage.models import Criterion, Message, Project, User
+from storage.standings import Stage, stage
 
 MAX_FLAG_REASON = 1000
+_Waiting = Literal["", "no project", "being written", "all judged", "paused", "no practice"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,12 @@ class PageView:
     progress: Progress | None
     left: int  # unjudged items in the queue, the one shown included
     item: ItemView | None
-    waiting: Literal["", "no project", "being written", "all judged"] = ""
+    waiting: _Waiting = ""
     notice: str = ""
     tags: tuple[str, ...] = ()
     settings: AnnotationSettings = AnnotationSettings()  # noqa: RUF009  frozen
     submitted: bool = False  # this call stored an annotation, which can be taken back
+    lesson: Lesson | None = None  # of a person who has to practise first
 
 
 def open_page(ctx: Context, name: str | None, project: str | None, kept: Any = None) -> PageView:
@@ -111,10 +116,20 @@ def submit(ctx: Context, name: str | None, project: str | None, assignment: Any,
         with ctx.writing(name, policies.annotate) as (session, user):
             lease = items.get_lease(session, whole(assignment), user)
             submission = to_submission(lease, parse_form(raw), time_spent(seconds))
-            feedback.submit(session, lease.assignment_id, user, submission)
-            return _page(session, user, project, submitted=True)
+            stored = feedback.submit(session, lease.assignment_id, user, submission)
+            practised = stored.status is AnnotationStatus.PRACTISED
+            return _page(session, user, project, submitted=not practised, practised=practised)
     except Conflict as conflict:
         return _moved_on(ctx, name, project, conflict)
+
+
+def practise(ctx: Context, name: str | None, project: str | None) -> PageView:
+    """Begin a practice round, or take its next item; whoever needs no (more) practice gets the next item."""
+    with ctx.writing(name, policies.annotate) as (session, user):
+        found = _choose(members.list_projects(session, user), project)
+        if found is not None:
+            practice.begin(session, found, user)
+        return _page(session, user, project)
 
 
 def skip(ctx: Context, name: str | None, project: str | None, assignment: Any) -> PageView:
@@ -151,14 +166,32 @@ def _moved_on(ctx: Context, name: str | None, project: str | None, conflict: Con
 # --- to the page ---
 
 
+def _choose(known: list[Project], wanted: str | None) -> Project | None:
+    return next((one for one in known if one.name == wanted), known[0] if known else None)
+
+
 def _page(
-    session: Session, user: User, wanted: str | None, *, kept: Any = None, notice: str = "", submitted: bool = False
+    session: Session,
+    user: User,
+    wanted: str | None,
+    *,
+    kept: Any = None,
+    notice: str = "",
+    submitted: bool = False,
+    practised: bool = False,
 ) -> PageView:
     known = members.list_projects(session, user)
-    project = next((one for one in known if one.name == wanted), known[0] if known else None)
+    project = _choose(known, wanted)
     if project is None:
         return PageView(user.name, user.role, None, [], "", [], None, 0, None, waiting="no project", notice=notice)
-    lease = items.lease_next(session, project, user, rng=random.Random())
+    at = stage(session, project, user)
+    lesson: Lesson | None = None
+    if practised:
+        lesson, lease = practice.after_answer(session, project, user), None
+    elif at is Stage.PRACTICE:
+        lesson, lease = practice.next_step(session, project, user)
+    else:
+        lease = items.lease_next(session, project, user, rng=random.Random())
     counts = queue.queue_counts(session, project)
     return PageView(
         user=user.name,
@@ -169,16 +202,26 @@ def _page(
         criteria=list(project.criteria),
         progress=feedback.my_progress(session, project, user),
         left=counts.unjudged,
-        item=_item(lease, project, kept) if lease else None,
-        waiting="" if lease else "all judged" if counts.unjudged else "being written",
+        item=item_view(lease, project, kept) if lease else None,
+        waiting="" if lease else _waiting(at, lesson, counts.unjudged),
         notice=notice,
         tags=tuple(project.tags),
         settings=parse(AnnotationSettings, project.annotation_settings),
         submitted=submitted,
+        lesson=lesson,
     )
 
 
-def _item(lease: Lease, project: Project, kept: Any) -> ItemView:
+def _waiting(at: Stage, lesson: Lesson | None, unjudged: int) -> _Waiting:
+    if at is Stage.PAUSED:
+        return "paused"
+    if lesson is not None:
+        return "no practice" if lesson.state == "none" else ""
+    return "all judged" if unjudged else "being written"
+
+
+def item_view(lease: Lease, project: Project, kept: Any) -> ItemView:
+    """The item as the page shows it, with the newer of the stored draft and the one that the browser kept."""
     shown = lease.completions[:MAX_SIDES]
     draft = newer_draft(lease, kept)
     if draft is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,11 +24,15 @@ from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import text, to_enum
 from storage import annotations as feedback
 from storage import history, members
+from storage.configs import AnnotationSettings, parse
 from storage.enums import Outcome, Role
 from storage.errors import Conflict, FeedbackError, Invalid, NotAllowed, NotFound
 from storage.history import Cursor, Filter, Line, Opened, State
 from storage.items import Lease
 from storage.models import Annotation, Criterion, JsonObject, User
+from storage.progress import Work, my_work
+from storage.quality import Share
+from storage.quality.own import own_agreement
 
 _MAX_SEARCH = 200
 _SNIPPET = 240
@@ -68,6 +72,9 @@ class MineView:
     found: ListView
     one: OneView | None
     notice: str = ""
+    work: Work | None = None
+    target: int = 0  # of a day, where one project is looked at; 0: none
+    agreement: Share | None = None  # with others, where the project shows it
 
 
 def open_page(ctx: Context, name: str | None, project: Any, wanted: Any, last: Any, kept: Any = None) -> MineView:
@@ -76,8 +83,10 @@ def open_page(ctx: Context, name: str | None, project: Any, wanted: Any, last: A
     `kept` is the revision that the browser kept; it wins over the stored draft where it is newer.
     """
     with ctx.reading(name, policies.annotate) as (session, user):
-        known = [one.name for one in members.list_projects(session, user)]
+        entered = {one.name: one for one in members.list_projects(session, user)}
+        known = list(entered)
         here = project if isinstance(project, str) and project in known else None
+        looked_at = entered[here] if here else next(iter(entered.values())) if len(entered) == 1 else None
         one, notice = None, ""
         try:
             if last:
@@ -87,7 +96,12 @@ def open_page(ctx: Context, name: str | None, project: Any, wanted: Any, last: A
         except FeedbackError as error:
             notice = str(error)
         found = _found(session, user, {"project": here}, None)
-        return MineView(user.name, user.role, known, here, found, one, notice)
+        view = MineView(user.name, user.role, known, here, found, one, notice, my_work(session, user, looked_at))
+        if looked_at is None:
+            return view
+        asked = parse(AnnotationSettings, looked_at.annotation_settings or {})
+        agreement = own_agreement(session, looked_at, user) if asked.show_agreement else None
+        return replace(view, target=asked.daily_target, agreement=agreement)
 
 
 def look(ctx: Context, name: str | None, wanted: Any, after: Any = None) -> ListView:
