@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd  # type: ignore[import-untyped]  # pandas ships no types
+
+from feedback_app.i18n import t
 
 MAX_POINTS = 500
 
@@ -18,31 +20,27 @@ class Plot(NamedTuple):
     title: str
     lines: tuple[tuple[str, str, str], ...]
 
-    @property
-    def colours(self) -> dict[str, str]:
-        """Colour by name in the legend: the same metric always has the same one."""
-        return {label: colour for _, label, colour in self.lines}
-
 
 TRAINING, VALIDATION = "#14938a", "#d9822b"
 LOSS = Plot("Loss", (("loss", "training", TRAINING), ("eval_loss", "validation", VALIDATION)))
 ACCURACY = Plot("Accuracy on pairs", (("accuracy", "training", TRAINING), ("eval_accuracy", "validation", VALIDATION)))
 
 
-def frame(plot: Plot, series: Mapping[str, Points]) -> pd.DataFrame:
-    """Columns step, value, series for `plot`; values that were not finite are left out, every line is named.
+def frame(plot: Plot, series: Mapping[str, Points], say: Callable[[str], str] = t) -> pd.DataFrame:
+    """Columns step, value, series for `plot`; values that were not finite are left out, every line is named by `say`.
 
     Longer series are thinned evenly and keep their last point.
     """
     rows = [
-        (step, value, label)
+        (step, value, say(label))
         for metric, label, _ in plot.lines
         for step, value in thin([point for point in series.get(metric, ()) if point[1] is not None])
     ]
     # A line without points gets a row without a value: the chart fixes its colours by the first frame it gets, and
     # would never draw a series that was not in it.
     begun = {label for _, _, label in rows}
-    rows += [(rows[0][0] if rows else 0, None, label) for _, label, _ in plot.lines if label not in begun]
+    names = [say(label) for _, label, _ in plot.lines]
+    rows += [(rows[0][0] if rows else 0, None, name) for name in names if name not in begun]
     made = pd.DataFrame(rows, columns=["step", "value", "series"])
     # Typed even when empty: the plot chooses its scales by the type of the first frame it gets.
     return made.astype({"step": "int64", "value": "float64", "series": "str"})

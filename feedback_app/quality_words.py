@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from feedback_app.i18n import listed, t
 from storage.quality import COMPARISONS, Interval, Metric, Question, Report, Share
 
 # Krippendorff, Content Analysis (2018): rely on 0.8 and more, draw tentative conclusions from 0.667 on.
@@ -12,16 +13,28 @@ FEW = 30  # units, under which an interval itself is not to be trusted far
 _NOTABLE = 0.1  # of a scale's length: by so much somebody must rate higher or lower to be named
 _BESIDE = 0.6  # of the largest offset: whoever rates high lets all others seem to rate low, at most half as much
 
-NO_AGREEMENT = (
-    "Agreement needs items judged by two or more people: set overlap to 2 on the Project tab, or let 10 % of the items "
-    "repeat, and invite a second annotator."
-)
-NO_ANNOTATIONS = "No annotations yet: invite annotators on the Users tab; figures appear with what they submit."
-NO_POSITION = "No comparison has been decided on the annotate page yet, and imported ones have no shown order."
-NO_LENGTH = "No comparison between completions of different length has been decided yet."
-NO_CRITIQUES = (
-    "No critiques yet: they are counted here by the model version that wrote the completion, with their tags."
-)
+
+def no_agreement() -> str:
+    """What to do where nothing was judged twice."""
+    return t(
+        "Agreement needs items judged by two or more people: set overlap to 2 on the Project tab, or let 10 % of the "
+        "items repeat, and invite a second annotator."
+    )
+
+
+def no_annotations() -> str:
+    """What to do where nothing was judged."""
+    return t("No annotations yet: invite annotators on the Users tab; figures appear with what they submit.")
+
+
+def no_critiques() -> str:
+    """What comes where nothing was criticised."""
+    return t("No critiques yet: they are counted here by the model version that wrote the completion, with their tags.")
+
+
+def named(question: str) -> str:
+    """A question by its name: a criterion's own, or the word for comparisons."""
+    return t("comparisons") if question == COMPARISONS else question
 
 
 def interval(figure: Interval) -> str:
@@ -52,20 +65,26 @@ def grade(question: Question) -> str:
 
 def agreement(question: Question) -> str:
     """A sentence on how far people agree on the question, and who reads its scale differently."""
+    name = named(question.name)
     if question.alpha is None:
-        return f"Everybody always said the same of {question.name}: agreement cannot be told from habit."
-    figure = interval(question.alpha)
+        return t("Everybody always said the same of {question}: agreement cannot be told from habit.", question=name)
+    found = {
+        "good": t("Agreement on {question} is good: {figure}"),
+        "fair": t("Agreement on {question} is fair: {figure}"),
+        "weak": t("Agreement on {question} is weak: {figure}"),
+        "poor": t("Agreement on {question} is poor: {figure}"),
+        "none": t("Agreement on {question} is no better than chance: {figure}"),
+    }[grade(question)]
     if question.alpha.high < 0:
-        told = f"On {question.name} people disagree more than by chance, as if they read it in opposite ways: {figure}"
-    elif grade(question) == "none":
-        told = f"Agreement on {question.name} is no better than chance: {figure}"
-    else:
-        told = f"Agreement on {question.name} is {grade(question)}: {figure}"
-    apart = readers(question)
-    told += f"; {apart}" if apart else ""
-    if question.things < FEW:
-        told += f". It rests on {question.things} {_things(question)} only, so do not rely on it yet"
-    return f"{told}."
+        found = t("On {question} people disagree more than by chance, as if they read it in opposite ways: {figure}")
+    told = [found.format(question=name, figure=interval(question.alpha))]
+    if apart := readers(question):
+        told.append(apart)
+    line = t("{told}.", told=t("; ").join(told))
+    if question.things >= FEW:
+        return line
+    few = t("It rests on {n} {things} only, so do not rely on it yet.", n=question.things, things=_things(question))
+    return f"{line} {few}"
 
 
 def readers(question: Question) -> str:
@@ -76,76 +95,102 @@ def readers(question: Question) -> str:
     largest = max((abs(one.value) for one in offsets.values()), default=0.0)
     notable = max(_NOTABLE * (question.scale[1] - question.scale[0]), _BESIDE * largest)
     found = [
-        (one.value, f"{name} rates {abs(one.value):.1f} {_direction(one.value)}")
+        (one.value, _offset(name, one.value))
         for name, one in offsets.items()
         if abs(one.value) >= notable and (one.low > 0 or one.high < 0)
     ]
     if not found:
         return ""
     told = [text for _, text in sorted(found, key=lambda one: -abs(one[0]))]
-    verb = "reads" if len(told) == 1 else "read"
-    return f"{_number(len(told))} {verb} the scale differently ({_listed(told)} than the others)"
+    if len(told) == 1:
+        return t("one person reads the scale differently ({list} than the others)", list=_listed(told))
+    return t(
+        "{people} read the scale differently ({list} than the others)", people=_number(len(told)), list=_listed(told)
+    )
 
 
 def position(share: Share) -> str:
     """What the share of comparisons won by the completion shown first says."""
     if share.value is None:
-        return NO_POSITION
-    figure = f"{percent(share)} of {share.total:,} decided comparisons went to the completion shown first"
+        return t("No comparison has been decided on the annotate page yet, and imported ones have no shown order.")
+    figures = {"share": percent(share), "all": f"{share.total:,}"}
+    figure = t("{share} of {all} decided comparisons went to the completion shown first", **figures)
     lean = share.leans()
     if lean == 0:
-        return f"No position bias to be seen: {figure}; half is fair."
-    side = "first (A)" if lean > 0 else "second (B)"
-    advice = "the order is random, so it evens out in training, but it is noise; remind people to read both"
-    return f"People lean to the {side} one: {figure}, where half is fair; {advice}."
+        return t("No position bias to be seen: {figure}; half is fair.", figure=figure)
+    told = (
+        t("People lean to the first (A) one: {figure}, where half is fair; {advice}.")
+        if lean > 0
+        else t("People lean to the second (B) one: {figure}, where half is fair; {advice}.")
+    )
+    advice = t("the order is random, so it evens out in training, but it is noise; remind people to read both")
+    return told.format(figure=figure, advice=advice)
 
 
 def length(share: Share) -> str:
     """What the share of comparisons won by the longer completion says."""
     if share.value is None:
-        return NO_LENGTH
-    figure = f"the longer completion won {percent(share)} of {share.total:,} decided comparisons"
+        return t("No comparison between completions of different length has been decided yet.")
+    figures = {"share": percent(share), "all": f"{share.total:,}"}
+    figure = t("the longer completion won {share} of {all} decided comparisons", **figures)
     lean = share.leans()
     if lean == 0:
-        return f"No length bias to be seen: {figure}."
-    which = "longer" if lean > 0 else "shorter"
-    return (
-        f"People prefer the {which} completion: {figure}. It may well be the better one; a model trained on this will "
-        f"write {which} replies."
+        return t("No length bias to be seen: {figure}.", figure=figure)
+    told = (
+        t(
+            "People prefer the longer completion: {figure}. It may well be the better one; a model trained on this "
+            "will write longer replies."
+        )
+        if lean > 0
+        else t(
+            "People prefer the shorter completion: {figure}. It may well be the better one; a model trained on this "
+            "will write shorter replies."
+        )
     )
+    return told.format(figure=figure)
 
 
 def rests_on(report: Report) -> str:
     """How much was looked at."""
     if report.used == report.annotations:
-        return f"All {report.annotations:,} annotations that count"
-    return (
-        f"The newest {report.used:,} of {report.annotations:,} annotations; "
-        f"`feedback-app quality --project {report.project}` looks at all of them"
+        return t("All {all} annotations that count", all=f"{report.annotations:,}")
+    return t(
+        "The newest {n} of {all} annotations; `{command}` looks at all of them",
+        n=f"{report.used:,}",
+        all=f"{report.annotations:,}",
+        command=f"feedback-app quality --project {report.project}",
     )
 
 
 def basis(question: Question) -> str:
     """How much a question's agreement rests on."""
-    scale = {Metric.NOMINAL: "same or not", Metric.ORDINAL: "by rank", Metric.INTERVAL: "by difference"}
-    return f"{question.things:,} {_things(question)} judged by two or more, {scale[question.metric]}"
+    scale = {Metric.NOMINAL: t("same or not"), Metric.ORDINAL: t("by rank"), Metric.INTERVAL: t("by difference")}
+    return t(
+        "{n} {things} judged by two or more, {scale}",
+        n=f"{question.things:,}",
+        things=_things(question),
+        scale=scale[question.metric],
+    )
 
 
 def _things(question: Question) -> str:
-    return "pairs" if question.name == COMPARISONS and question.scale is None else "completions"
+    return t("pairs") if question.name == COMPARISONS and question.scale is None else t("completions")
 
 
-def _direction(offset: float) -> str:
-    return "higher" if offset > 0 else "lower"
+def _offset(name: str, value: float) -> str:
+    by = f"{abs(value):.1f}"
+    return (
+        t("{name} rates {by} higher", name=name, by=by) if value > 0 else t("{name} rates {by} lower", name=name, by=by)
+    )
 
 
 def _number(count: int) -> str:
-    words = {1: "one person", 2: "two people", 3: "three people", 4: "four people"}
-    return words.get(count, f"{count} people")
+    words = {2: t("two people"), 3: t("three people"), 4: t("four people")}
+    return words.get(count) or t("{n} people", n=count)
 
 
 def _listed(texts: Sequence[str], most: int = 3) -> str:
     shown = list(texts[:most])
     if len(texts) > most:
-        shown.append(f"and {len(texts) - most} more")
-    return ", ".join(shown)
+        shown.append(t("and {n} more", n=len(texts) - most))
+    return listed(shown)

@@ -24,13 +24,14 @@ def _lines(report: Report) -> list[Any]:
     from feedback_app import quality_words as words
 
     lines: list[Any] = [f"{report.project}: {words.rests_on(report)}", ""]
-    lines += [words.agreement(one) for one in report.questions] or [words.NO_AGREEMENT]
+    lines += [words.agreement(one) for one in report.questions] or [words.no_agreement()]
     lines += [words.position(report.first), words.length(report.longer), ""]
-    columns = ("annotator", "annotations", "median s", "with the others", "reliability", "chose first", "chose longer")
+    columns = ("annotator", "annotations", "median s", "with the others", "reliability", "chose first")
+    columns += ("chose longer", "checks")
     people = [
         (
             one.name, one.annotations, one.median_seconds, words.percent(one.majority), one.reliability,
-            words.percent(one.first), words.percent(one.longer),
+            words.percent(one.first), words.percent(one.longer), _checks(one),
         )
         for one in report.people
     ]  # fmt: skip
@@ -41,6 +42,11 @@ def _lines(report: Report) -> list[Any]:
     ]
     lines.append(table(("written by", "judged", "critiques", "tags"), tags))
     return lines
+
+
+def _checks(person: Person) -> str | None:
+    score, number = person.checks
+    return None if score is None else f"{score:.0%} of {number}{', too low' if person.too_low else ''}"
 
 
 def _payload(report: Report) -> dict[str, Any]:
@@ -84,6 +90,9 @@ def _person(person: Person) -> dict[str, Any]:
         "first": _share(person.first),
         "longer": _share(person.longer),
         **person.turned._asdict(),
+        "check_score": person.checks.score,
+        "checks": person.checks.checks,
+        "checks_too_low": person.too_low,
     }
 
 

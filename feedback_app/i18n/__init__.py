@@ -41,7 +41,7 @@ _STOPS = {ENGLISH: ".", "zh-CN": "。"}
 # Private characters that stand in no text of ours around the number of a text that is filled in later.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
-_later: dict[str, int] = {}
+_later: dict[tuple[str, tuple[tuple[str, Any], ...]], int] = {}
 
 
 class Reader(NamedTuple):
@@ -89,15 +89,15 @@ def plural(n: int, one: str, many: str, **values: Any) -> str:
     return t(one if n == 1 else many, n=f"{n:,}", **values)
 
 
-def later(text: str) -> str:
+def later(text: str, **values: Any) -> str:
     """A mark for `text` in a layout that is built once for everybody; `fill` puts the reader's words in its place."""
-    return f"{_OPEN}{_later.setdefault(text, len(_later))}{_CLOSE}"
+    return f"{_OPEN}{_later.setdefault((text, tuple(values.items())), len(_later))}{_CLOSE}"
 
 
 def fill(page: str) -> str:
     """`page` with the reader's words in the places of `later`."""
-    texts = list(_later)
-    return _MARK.sub(lambda mark: t(texts[int(mark[1])]), page)
+    texts = [t(text, **dict(values)) for text, values in _later]
+    return _MARK.sub(lambda mark: texts[int(mark[1])], page)
 
 
 def listed(texts: Iterable[str]) -> str:

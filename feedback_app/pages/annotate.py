@@ -5,43 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
+from feedback_app import policies
 from feedback_app.handlers import annotate as handlers
 from feedback_app.handlers.annotate import PageView
 from feedback_app.handlers.annotate_form import MAX_SIDES
 from feedback_app.handlers.context import Context
-from feedback_app.i18n import sentence
-from feedback_app.pages import parts
+from feedback_app.i18n import later, message, sentence, t
+from feedback_app.pages import parts, practice
 from feedback_app.pages.theme import LATEX
-from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event, notice, told
+from feedback_app.pages.wiring import BRAND, HEADING, QUEUED, QUICK, account_links, event, notice, told
 from storage.models import Message
 
 LETTERS = "ABCDEFGH"[:MAX_SIDES]
 # Seconds between two looks at an empty queue.
 LOOK_AGAIN = 3.0
 
-_WAITING = {
-    "no project": (
-        "No project yet",
-        "An operator creates the first project on the Operate page; this page then fills by itself.",
-    ),
-    "being written": (
-        "Items are being written",
-        "The model is writing the next completions. This page looks again every few seconds; you need not reload it.",
-    ),
-    "all judged": (
-        "Nothing left for you right now",
-        "You have judged or skipped everything that is open; the rest is with other annotators. "
-        "This page looks again every few seconds.",
-    ),
-}
-
 
 def build(ctx: Context) -> gr.Blocks:
     """The page's layout and its events."""
-    with gr.Blocks(title="Annotate · Feedback", fill_width=True, delete_cache=(3600, 3600)) as demo:
+    with gr.Blocks(title=later("Annotate · Feedback"), fill_width=True, delete_cache=(3600, 3600)) as demo:
         ui = _layout()
         _connect(ctx, demo, ui)
     demo.queue(api_open=False, default_concurrency_limit=8, max_size=500)
@@ -67,6 +53,7 @@ class _Ui:
     clock: gr.Number
     kept: gr.BrowserState
     timer: gr.Timer
+    lesson: practice.LessonPart
 
     def __init__(self) -> None:
         self.texts: list[gr.Markdown] = []
@@ -74,7 +61,7 @@ class _Ui:
     @property
     def item(self) -> list[Any]:
         """What changes with the item, in the order of `_item_values`."""
-        return [self.stage, self.timer, self.assignment, self.prompt, *self.texts, self.form]
+        return [self.stage, self.timer, self.assignment, self.prompt, *self.texts, self.form, *self.lesson.outputs]
 
     @property
     def page(self) -> list[Any]:
@@ -85,10 +72,10 @@ class _Ui:
 def _layout() -> _Ui:
     ui = _Ui()
     with gr.Row(elem_id="fb-top"):
-        gr.HTML(BRAND, elem_id="fb-brand", js_on_load=None)
+        gr.HTML(BRAND + HEADING.format(later("Annotate")), elem_id="fb-brand", js_on_load=None)
         ui.project = gr.Dropdown(
             choices=[],
-            label="Project",
+            label=later("Project"),
             show_label=False,
             container=False,
             elem_id="fb-project",
@@ -97,6 +84,7 @@ def _layout() -> _Ui:
         )
         ui.stage = gr.HTML(_stage(None), elem_id="fb-stage-box", js_on_load=None)
         ui.top = gr.HTML(_top(None), elem_id="fb-bar", js_on_load=None)
+    ui.lesson = practice.LessonPart()
     with gr.Column(elem_id="fb-work"):
         ui.prompt = parts.prompt()
         with gr.Row(elem_id="fb-sides", equal_height=False):
@@ -104,13 +92,13 @@ def _layout() -> _Ui:
                 _side(ui, letter)
     with gr.Row(elem_id="fb-actions"):
         ui.form = parts.form()
-        ui.skip = gr.Button("Skip", elem_id="fb-skip", min_width=80)
+        ui.skip = gr.Button(later("Skip"), elem_id="fb-skip", min_width=80)
         gr.HTML(
-            '<button type="button" class="fb-plain" data-panel="fb-flag-panel">Flag…</button>',
+            f'<button type="button" class="fb-plain" data-panel="fb-flag-panel">{later("Flag…")}</button>',
             elem_id="fb-flag-open",
             js_on_load=None,
         )
-        ui.submit = gr.Button("Submit", variant="primary", elem_id="fb-submit", min_width=150)
+        ui.submit = gr.Button(later("Submit"), variant="primary", elem_id="fb-submit", min_width=150)
     _panels(ui)
     ui.notice = gr.HTML("", elem_id="fb-notice-box", js_on_load=None)
     ui.save = gr.Button("Save draft", visible="hidden", elem_id="fb-save")
@@ -134,18 +122,20 @@ def _side(ui: _Ui, letter: str) -> None:
 
 def _panels(ui: _Ui) -> None:
     with gr.Column(elem_id="fb-guidelines", elem_classes="fb-panel"):
-        gr.HTML(parts.panel_head("Guidelines"), js_on_load=None)
+        gr.HTML(parts.panel_head(later("Guidelines")), js_on_load=None)
         ui.guidelines = gr.Markdown("", latex_delimiters=LATEX)
     with gr.Column(elem_id="fb-keys", elem_classes="fb-panel"):
-        gr.HTML(parts.panel_head("Keys") + parts.KEYS, js_on_load=None)
+        gr.HTML(parts.panel_head(later("Keys")) + parts.keys(), js_on_load=None)
     with gr.Column(elem_id="fb-flag-panel", elem_classes="fb-panel"):
-        gr.HTML(parts.panel_head("Flag this item"), js_on_load=None)
+        gr.HTML(parts.panel_head(later("Flag this item")), js_on_load=None)
         ui.reason = gr.Textbox(
-            label="What is wrong with it?",
-            info="It leaves the queue and an operator sees your reason. To say that both are poor, use “Both bad”.",
+            label=later("What is wrong with it?"),
+            info=later(
+                "It leaves the queue and an operator sees your reason. To say that both are poor, use “Both bad”."
+            ),
             lines=3,
         )
-        ui.flag = gr.Button("Flag and go on", variant="stop", elem_id="fb-flag")
+        ui.flag = gr.Button(later("Flag and go on"), variant="stop", elem_id="fb-flag")
 
 
 def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
@@ -162,7 +152,10 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
 
     def submitted(name: str | None, project: str | None, assignment: Any, seconds: Any, form: Any) -> list[Any]:
         view = handlers.submit(ctx, name, project, assignment, seconds, form)
-        return [*_item_values(replace(view, notice="")), notice(view.notice)]
+        return [*_item_values(replace(view, notice="")), notice(message(view.notice))]
+
+    def practised(name: str | None, project: str | None) -> list[Any]:
+        return _item_values(handlers.practise(ctx, name, project))
 
     def skipped(name: str | None, project: str | None, assignment: Any) -> list[Any]:
         return _item_values(handlers.skip(ctx, name, project, assignment))
@@ -185,6 +178,7 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         trigger_mode="once",
         **QUICK,
     )
+    ui.lesson.go.click(event(practised), [ui.project], ui.item, trigger_mode="once", **QUICK)
     ui.skip.click(event(skipped), here, ui.item, concurrency_limit=8, **QUEUED)
     ui.flag.click(event(flagged), [*here, ui.reason], [*ui.item, ui.reason], concurrency_limit=8, **QUEUED)
     ui.save.click(event(saved), [ui.assignment, ui.clock, ui.form], None, js=parts.JS_NOW, **QUICK)
@@ -198,24 +192,36 @@ def _page_values(view: PageView) -> list[Any]:
     return [
         _top(view),
         gr.Dropdown(choices=view.projects, value=view.project),
-        view.guidelines or "*This project has no guidelines yet.*",
+        view.guidelines or f"*{t('This project has no guidelines yet.')}*",
         *_item_values(view),
     ]
 
 
 def _item_values(view: PageView) -> list[Any]:
     if view.notice:
-        gr.Info(sentence(view.notice))
+        gr.Info(sentence(message(view.notice)))
     # A later look finds items; while one is in hand the timer rests.
-    timer = gr.Timer(active=view.item is None)
+    resting = view.item is not None or (view.lesson is not None and view.lesson.state != "none")
+    timer = gr.Timer(active=not resting)
+    lesson = practice.values(view.lesson, view.guidelines, view.criteria)
+    if view.lesson is not None and view.lesson.state == "answer":  # the item stays in view, beside what is right
+        return [_stage(view), timer, "", *[gr.skip()] * (MAX_SIDES + 2), *lesson]
     form = parts.form_value(view.criteria, view.tags, view.settings.order, view.item)
     if view.item is None:
-        return [_stage(view), timer, "", None, *[""] * MAX_SIDES, form]
+        return [_stage(view), timer, "", None, *[""] * MAX_SIDES, form, *lesson]
     item = view.item
     texts: list[Any] = [side.text for side in item.sides]
     # Columns that the item does not use are hidden, whatever they hold.
     texts += [gr.skip()] * (MAX_SIDES - len(texts))
-    return [_stage(view), timer, str(item.assignment_id), [shown_message(one) for one in item.prompt], *texts, form]
+    return [
+        _stage(view),
+        timer,
+        str(item.assignment_id),
+        [shown_message(one) for one in item.prompt],
+        *texts,
+        form,
+        *lesson,
+    ]
 
 
 def shown_message(message: Message) -> Message:
@@ -223,15 +229,16 @@ def shown_message(message: Message) -> Message:
     # Gradio draws user and assistant; a system message stands on the assistant's side and says what it is.
     role, content = message["role"], message["content"]
     if role == "system":
-        return {"role": "assistant", "content": f"*Instructions to the model*\n\n{content}"}
+        return {"role": "assistant", "content": f"*{t('Instructions to the model')}*\n\n{content}"}
     return {"role": "user" if role == "user" else "assistant", "content": content}
 
 
 def _top(view: PageView | None) -> str:
     account = account_links(view.user, view.role, "annotate") if view else ""
+    say = t if view else later
     return f"""<nav class="fb-nav">
-<button type="button" class="fb-link" data-panel="fb-guidelines">Guidelines</button>
-<button type="button" class="fb-link fb-wide" data-panel="fb-keys">Keys <kbd>?</kbd></button>
+<button type="button" class="fb-link" data-panel="fb-guidelines">{say("Guidelines")}</button>
+<button type="button" class="fb-link fb-wide" data-panel="fb-keys">{say("Keys")} <kbd>?</kbd></button>
 {account}</nav>"""
 
 
@@ -242,33 +249,92 @@ def _stage(view: PageView | None) -> str:
     guided = "yes" if view.guidelines.strip() else "no"
     progress = _progress(view)
     if view.item:
+        practising = ' data-lesson="item"' if view.lesson else ""
         return (
             f'<div id="fb-stage" data-state="item" data-kind="{parts.kind_of(view.item)}" data-projects="{many}" '
-            f'data-guidelines="{guided}" data-assignment="{view.item.assignment_id}">{progress}</div>'
+            f'data-guidelines="{guided}" data-assignment="{view.item.assignment_id}"{practising}>{progress}</div>'
         )
-    title, text = _WAITING[view.waiting or "being written"]
+    if view.lesson is not None and view.lesson.state != "none":
+        kept = "item" if view.lesson.state == "answer" else "empty"
+        return (
+            f'<div id="fb-stage" data-state="{kept}" data-projects="{many}" data-guidelines="no" data-assignment="" '
+            f'data-lesson="shown"></div>'
+        )
+    title, text = _told(view.waiting)
     return (
         f'<div id="fb-stage" data-state="empty" data-projects="{many}" data-guidelines="no" data-assignment="">'
         f"{progress}"
         f'<div class="fb-empty" role="status"><span class="fb-pulse"></span><h2>{escape(title)}</h2>'
-        f"<p>{escape(text)}</p></div></div>"
+        f"<p>{escape(text)}</p>{_onward(view)}</div></div>"
+    )
+
+
+def _onward(view: PageView) -> str:
+    """What this person can do meanwhile, as links."""
+    ways = []
+    if view.role in policies.OPERATORS and view.waiting == "no project":
+        ways.append(("/operate/", t("Create a project")))
+    elif view.role in policies.OPERATORS and view.waiting == "being written":
+        ways.append((f"/operate/?project={quote(view.project or '')}", t("Add prompts, write completions")))
+    if view.progress and view.progress.submitted_total:
+        ways.append(("/mine/", t("Look at what you said")))
+    links = " ".join(f'<a href="{escape(address)}">{escape(label)}</a>' for address, label in ways)
+    return f'<p class="fb-onward">{links}</p>' if ways else ""
+
+
+def _told(waiting: str) -> tuple[str, str]:
+    """Why nothing is there to be judged, and what happens next."""
+    if waiting == "no project":
+        return (
+            t("No project yet"),
+            t("An operator creates the first project on the Operate page; this page then fills by itself."),
+        )
+    if waiting == "paused":
+        return (
+            t("You are paused in this project"),
+            t(
+                "Some control items did not go as expected. An operator will look into it and let you go on; what you "
+                "have done so far is kept."
+            ),
+        )
+    if waiting == "no practice":
+        return (
+            t("Practice is being prepared"),
+            t("Before you begin there is a short practice round, and its items are not there yet. Ask an operator."),
+        )
+    if waiting == "all judged":
+        return (
+            t("Nothing left for you right now"),
+            t(
+                "You have judged or skipped everything that is open; the rest is with other annotators. "
+                "This page looks again every few seconds."
+            ),
+        )
+    return (
+        t("Nothing to judge right now"),
+        t(
+            "New items appear here as soon as they are written. This page looks again every few seconds; you need not "
+            "reload it."
+        ),
     )
 
 
 def _progress(view: PageView) -> str:
     if view.progress is None:
         return ""
+    if view.lesson is not None and view.item is not None:
+        return practice.banner(view.lesson)
     today, target = view.progress.submitted_today, view.settings.daily_target
-    said = f"<b>{today}</b> today"
+    said = t("{n} today", n=f"<b>{today}</b>")
     if target:
-        said = (
-            f"<b>{today}</b> of {target} today "
-            f'<progress value="{min(today, target)}" max="{target}" aria-label="Today’s target"></progress>'
-        )
+        bar = f'<progress value="{min(today, target)}" max="{target}" aria-label="{t("Today’s target")}"></progress>'
+        said = f"{t('{n} of {target} today', n=f'<b>{today}</b>', target=target)} {bar}"
     undo = ""
     if view.submitted:
-        undo = '<a class="fb-undo" href="/mine/?last=1" title="Take back what you submitted last">Undo last</a>'
+        title = t("Take back what you submitted last")
+        undo = f'<a class="fb-undo" href="/mine/?last=1" title="{title}">{t("Undo last")}</a>'
     return (
-        f'<p class="fb-progress"><span>{said}</span><span><b>{view.progress.submitted_total}</b> in all</span>'
-        f"<span><b>{view.left}</b> waiting</span>{undo}</p>"
+        f'<p class="fb-progress"><span>{said}</span>'
+        f"<span>{t('{n} in all', n=f'<b>{view.progress.submitted_total}</b>')}</span>"
+        f"<span>{t('{n} waiting', n=f'<b>{view.left}</b>')}</span>{undo}</p>"
     )

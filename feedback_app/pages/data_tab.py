@@ -10,6 +10,7 @@ import gradio as gr
 from feedback_app.handlers import data as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.data import DOWNLOAD_FORMATS, DataView
+from feedback_app.i18n import later, message, plural, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.webhooks_part import WebhooksPart
@@ -18,15 +19,6 @@ from storage.ingest import FORMATS as IMPORT_FORMATS
 from storage.ingest import IngestReport
 
 _ADDED = ("prompts", "completions", "pairs", "ratings", "critiques", "refinements")
-_TOLD = {
-    "preference": "chosen and rejected, ready for DPO and reward training",
-    "unpaired": "completions with a good/bad label, for KTO",
-    "prompt-completion": "the best completions, for supervised tuning",
-    "ratings": "every rating, one a row",
-    "critiques": "every critique with its completion",
-    "annotations": "everything as it was said, one annotation a row",
-    "quality": "how each annotator stands beside the others, by criterion",
-}
 
 
 class DataTab:
@@ -35,27 +27,29 @@ class DataTab:
     def __init__(self, project: gr.Dropdown) -> None:
         self.project = project
         with gr.Column(elem_classes="op-card"):
-            gr.HTML("<h3>What there is</h3>", js_on_load=None)
+            gr.HTML(f"<h3>{later('What there is')}</h3>", js_on_load=None)
             self.counts = gr.HTML("", elem_id="op-counts", js_on_load=None)
         with gr.Row(elem_classes="op-split"):
             with gr.Column(min_width=320, elem_classes="op-card"):
-                gr.HTML("<h3>Import</h3>", js_on_load=None)
-                self.file = gr.File(label="JSONL, JSON, CSV, Parquet or .jsonl.gz", elem_id="op-file", height=130)
-                self.format = gr.Dropdown(["auto", *IMPORT_FORMATS], value="auto", label="Format")
-                self.take = gr.Button("Import", variant="primary", elem_id="op-import")
+                gr.HTML(f"<h3>{later('Import')}</h3>", js_on_load=None)
+                self.file = gr.File(
+                    label=later("JSONL, JSON, CSV, Parquet or .jsonl.gz"), elem_id="op-file", height=130
+                )
+                self.format = gr.Dropdown(["auto", *IMPORT_FORMATS], value="auto", label=later("Format"))
+                self.take = gr.Button(later("Import"), variant="primary", elem_id="op-import")
                 self.report = gr.HTML("", elem_id="op-report", js_on_load=None)
             with gr.Column(min_width=320, elem_classes="op-card"):
-                gr.HTML("<h3>Add prompts by hand</h3>", js_on_load=None)
+                gr.HTML(f"<h3>{later('Add prompts by hand')}</h3>", js_on_load=None)
                 self.prompts = gr.Textbox(
-                    label="Prompts",
-                    info="As a user would write them. A line of --- begins the next one.",
+                    label=later("Prompts"),
+                    info=later("As a user would write them. A line of --- begins the next one."),
                     lines=6,
                     max_lines=20,
                     elem_id="op-prompts",
                 )
-                self.add = gr.Button("Add", variant="primary", elem_id="op-add")
+                self.add = gr.Button(later("Add"), variant="primary", elem_id="op-add")
         with gr.Column(elem_classes="op-card"):
-            gr.HTML("<h3>Export</h3>", js_on_load=None)
+            gr.HTML(f"<h3>{later('Export')}</h3>", js_on_load=None)
             self.exports = gr.HTML("", elem_id="op-exports", js_on_load=None)
         self.webhooks = WebhooksPart(project)
 
@@ -74,7 +68,13 @@ class DataTab:
 
         def add(name: str | None, project: str | None, given: Any) -> list[Any]:
             new = handlers.add_prompts(ctx, name, project, given)
-            gr.Info(f"{new} new prompt{'' if new == 1 else 's'}; completions follow by themselves.")
+            gr.Info(
+                plural(
+                    new,
+                    "{n} new prompt; completions follow by themselves.",
+                    "{n} new prompts; completions follow by themselves.",
+                )
+            )
             return [*values(handlers.see_data(ctx, name, project)), ""]
 
         busy = {**QUEUED, "show_progress": "full"}
@@ -94,11 +94,11 @@ class DataTab:
 def values(view: DataView) -> list[Any]:
     """The values of `DataTab.outputs` for `view`."""
     if view.project is None:
-        missing = render.note("Create a project first, on the Project tab.")
+        missing = render.note(t("Create a project first, on the Project tab."))
         return [missing, missing]
-    figures = [(name, f"{n:,}") for name, n in view.counts.items()]
-    queue = [(name, f"{n:,}") for name, n in view.queue._asdict().items()] if view.queue else []
-    counts = f'{render.stats(figures)}<p class="op-muted">Items in the queue</p>{render.stats(queue)}'
+    figures = [(t(name), f"{n:,}") for name, n in view.counts.items()]
+    queue = [(t(name), f"{n:,}") for name, n in view.queue._asdict().items()] if view.queue else []
+    counts = f'{render.stats(figures)}<p class="op-muted">{t("Items in the queue")}</p>{render.stats(queue)}'
     return [counts, _exports(view)]
 
 
@@ -108,7 +108,7 @@ def _exports(view: DataView) -> str:
         Row(
             [
                 Markup(f"<b>{what}</b>"),
-                _TOLD.get(what, ""),
+                _held(what),
                 Markup(
                     " ".join(
                         f'<a class="op-button" href="/exports/{project}/{what}.{form}" download>{form}</a>'
@@ -119,17 +119,30 @@ def _exports(view: DataView) -> str:
         )
         for what in view.tables
     ]
-    return render.table(["table", "what it holds", "download"], rows, "")
+    return render.table([t("table"), t("what it holds"), t("download")], rows, "")
+
+
+def _held(table: str) -> str:
+    told = {
+        "preference": t("chosen and rejected, ready for DPO and reward training"),
+        "unpaired": t("completions with a good/bad label, for KTO"),
+        "prompt-completion": t("the best completions, for supervised tuning"),
+        "ratings": t("every rating, one a row"),
+        "critiques": t("every critique with its completion"),
+        "annotations": t("everything as it was said, one annotation a row"),
+        "quality": t("how each annotator stands beside the others, by criterion"),
+    }
+    return told.get(table, "")
 
 
 def show_report(report: IngestReport) -> str:
     """What an import added and what it skipped, with reasons."""
-    added = render.stats((name, f"{getattr(report, name):,}") for name in _ADDED)
-    parts = [render.note(f"Read as {report.format}.", "good"), added]
+    added = render.stats((t(name), f"{getattr(report, name):,}") for name in _ADDED)
+    parts = [render.note(t("Read as {format}.", format=report.format), "good"), added]
     if report.skipped:
-        rows = [Row([f"{n:,}", reason]) for reason, n in report.skipped.items()]
-        parts.append(render.table(["skipped", "why"], rows, ""))
+        rows = [Row([f"{n:,}", message(reason)]) for reason, n in report.skipped.items()]
+        parts.append(render.table([t("skipped"), t("why")], rows, ""))
     if report.skipped_lines:
-        lines = [Row([f"{line:,}", reason]) for line, reason in report.skipped_lines[:20]]
-        parts.append(render.table(["line", "why"], lines, ""))
+        lines = [Row([f"{line:,}", message(reason)]) for line, reason in report.skipped_lines[:20]]
+        parts.append(render.table([t("line"), t("why")], lines, ""))
     return "".join(parts)

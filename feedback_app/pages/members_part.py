@@ -9,6 +9,7 @@ import gradio as gr
 from feedback_app.handlers import membership as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.membership import MembershipView
+from feedback_app.i18n import later, t
 from feedback_app.pages.wiring import QUEUED, QUICK, event
 
 
@@ -18,21 +19,21 @@ class MembersPart:
     def __init__(self, project: gr.Dropdown) -> None:
         self.project = project
         with gr.Column(elem_classes="op-card"):
-            gr.HTML("<h3>Who may enter</h3>", js_on_load=None)
+            gr.HTML(f"<h3>{later('Who may enter')}</h3>", js_on_load=None)
             self.only = gr.Checkbox(
-                label="Members only",
-                info="Everybody else, operators too, does not see this project. Admins enter all.",
+                label=later("Members only"),
+                info=later("Everybody else, operators too, does not see this project. Admins enter all."),
                 elem_id="op-members-only",
             )
             self.members = gr.Dropdown(
                 choices=[],
                 multiselect=True,
-                label="Members",
+                label=later("Members"),
                 elem_id="op-members",
                 # The server checks the names; Gradio would check them against the empty list above after a restart.
                 allow_custom_value=True,
             )
-            self.save = gr.Button("Save members", elem_id="op-save-members")
+            self.save = gr.Button(later("Save members"), elem_id="op-save-members")
 
     def connect(self, ctx: Context) -> None:
         """Wire the part's events: it follows the chosen project by itself."""
@@ -42,7 +43,7 @@ class MembersPart:
 
         def members_saved(name: str | None, project: str | None, only: Any, wanted: Any) -> list[Any]:
             view = handlers.save_members(ctx, name, project, only, wanted)
-            gr.Info("The members are saved.")
+            gr.Info(t("The members are saved."))
             return _values(view)
 
         outputs = [self.only, self.members]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -16,8 +17,8 @@ from feedback_app.handlers import mine as handlers
 from feedback_app.handlers.annotate_form import MAX_SIDES
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.mine import ListView, MineView, OneView
-from feedback_app.i18n import sentence
-from feedback_app.pages import parts
+from feedback_app.i18n import later, message, sentence, t
+from feedback_app.pages import parts, render
 from feedback_app.pages.annotate import LETTERS, shown_message
 from feedback_app.pages.theme import LATEX
 from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event
@@ -44,7 +45,7 @@ JS_SECONDS = "() => [window.feedback.mine.chosen(), window.feedback.seconds(), w
 
 def build(ctx: Context) -> gr.Blocks:
     """The page's layout and its events."""
-    with gr.Blocks(title="My annotations · Feedback", fill_width=True, delete_cache=(3600, 3600)) as demo:
+    with gr.Blocks(title=later("My annotations · Feedback"), fill_width=True, delete_cache=(3600, 3600)) as demo:
         ui = _Ui()
         _connect(ctx, demo, ui)
     demo.queue(api_open=False, default_concurrency_limit=8, max_size=200)
@@ -59,7 +60,8 @@ class _Ui:
             gr.HTML(BRAND, elem_id="fb-brand", js_on_load=None)
             self.top = gr.HTML("", elem_id="fb-bar", js_on_load=None)
         with gr.Column(elem_id="mi-list"):
-            gr.HTML("<h1>My annotations</h1>", elem_id="mi-title", js_on_load=None)
+            gr.HTML(f"<h1>{later('My annotations')}</h1>", elem_id="mi-title", js_on_load=None)
+            self.work = gr.HTML("", elem_id="mi-work-box", js_on_load=None)
             self.filters = _drawn("filters", {"projects": [], "project": None, "notice": ""})
             self.list = _drawn("lines", {"lines": None})
         with gr.Column(elem_id="mi-one"):
@@ -71,8 +73,8 @@ class _Ui:
             self.said = _drawn("said", None)
             with gr.Row(elem_id="fb-actions"):
                 self.form = parts.form()
-                self.drop = gr.Button("Leave as it was", elem_id="mi-drop", min_width=80)
-                self.revise = gr.Button("Save change", variant="primary", elem_id="fb-submit", min_width=150)
+                self.drop = gr.Button(later("Leave as it was"), elem_id="mi-drop", min_width=80)
+                self.revise = gr.Button(later("Save change"), variant="primary", elem_id="fb-submit", min_width=150)
         self.look = gr.Button("Look", visible="hidden", elem_id="mi-look")
         self.open = gr.Button("Open", visible="hidden", elem_id="mi-open")
         self.save = gr.Button("Save draft", visible="hidden", elem_id="fb-save")
@@ -133,7 +135,7 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     def withdrawn(name: str | None, annotation: Any) -> list[Any]:
         return _one_values(handlers.withdraw(ctx, name, annotation))
 
-    page = [ui.top, ui.filters, ui.list, *ui.one]
+    page = [ui.top, ui.filters, ui.list, ui.work, *ui.one]
     demo.load(event(opened), [ui.filters, ui.kept], page, js=JS_ASKED, **QUICK)
     ui.look.click(event(looked), [ui.filters], [ui.list], js=JS_WANTED, **QUICK)
     ui.open.click(event(chosen), [ui.chosen, ui.kept], ui.one, js=JS_OPEN, **QUICK)
@@ -152,10 +154,31 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
 def _page_values(view: MineView) -> list[Any]:
     return [
         f'<nav class="fb-nav">{account_links(view.user, view.role, "mine")}</nav>',
-        {"projects": view.projects, "project": view.project, "notice": sentence(view.notice)},
+        {"projects": view.projects, "project": view.project, "notice": sentence(message(view.notice))},
         _list_value(view.found, more=False),
+        _work(view),
         *_one_values(view.one),
     ]
+
+
+def _work(view: MineView) -> str:
+    """What a person has done, as their pay may rest on it."""
+    if view.work is None or not view.work.total:
+        return ""
+    today, week, total, days, seconds = view.work
+    told = [
+        (t("today"), t("{n} of {target}", n=f"{today:,}", target=f"{view.target:,}") if view.target else f"{today:,}"),
+        (t("this week"), f"{week:,}"),
+        (t("a working day"), f"{week / days:,.0f}" if days else "–"),
+        (t("an item takes you"), "–" if seconds is None else render.duration(seconds)),
+        (t("in all"), f"{total:,}"),
+    ]
+    if view.agreement is not None:
+        share = view.agreement
+        agreed = "–" if share.value is None else t("{score} of {n}", score=f"{share.value:.0%}", n=f"{share.total:,}")
+        told.append((t("you say what the others say"), agreed))
+    inner = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in told)
+    return f'<dl class="mi-work" aria-label="{escape(t("Your work"))}">{inner}</dl>'
 
 
 def _list_value(view: ListView, *, more: bool) -> JsonObject:
@@ -185,7 +208,7 @@ def _one_values(view: OneView | None) -> list[Any]:
         "state": view.state.value,
         "project": view.opened.project.name,
         "revising": view.revising,
-        "notice": sentence(view.notice),
+        "notice": sentence(message(view.notice)),
     }
     prompt = [shown_message(message) for message in item.prompt]
     form = parts.form_value(view.criteria, view.tags, "free", item) | {"serial": once}

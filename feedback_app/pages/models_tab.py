@@ -10,7 +10,7 @@ import gradio as gr
 from feedback_app.handlers import models as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.models import Decision, ModelsView, VersionView
-from feedback_app.i18n import sentence
+from feedback_app.i18n import later, listed, plural, sentence, t
 from feedback_app.pages import parts, render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import QUEUED, QUICK, event
@@ -19,10 +19,10 @@ from storage.models import ModelVersion
 # Shown in the table where a version has them.
 _HEADLINE = ("test_accuracy", "eval_accuracy", "accuracy", "test.accuracy", "validation.accuracy")
 _HINTS = {
-    Decision.PROMOTE: "it writes (or scores) from now on",
-    Decision.ROLL_BACK: "the champion's predecessor takes over again",
-    Decision.RETIRE: "off the list of choices; can be promoted later",
-    Decision.REJECT: "never to be promoted",
+    Decision.PROMOTE: later("Promote: it writes (or scores) from now on"),
+    Decision.ROLL_BACK: later("Roll back: the champion's predecessor takes over again"),
+    Decision.RETIRE: later("Retire: off the list of choices; can be promoted later"),
+    Decision.REJECT: later("Reject: never to be promoted"),
 }
 
 
@@ -33,21 +33,23 @@ class ModelsTab:
         self.project = project
         with gr.Row(elem_classes="op-split"):
             with gr.Column(scale=3, min_width=320, elem_classes="op-card"):
-                gr.HTML("<h3>Model versions</h3>", js_on_load=None)
+                gr.HTML(f"<h3>{later('Model versions')}</h3>", js_on_load=None)
                 self.list = gr.HTML("", elem_id="op-versions", js_on_load=None)
             with gr.Column(scale=4, min_width=320, elem_classes="op-card"):
                 self.detail = gr.HTML("", elem_id="op-version-detail", js_on_load=None)
         with gr.Column(elem_id="op-decide-panel", elem_classes="fb-panel"):
-            gr.HTML(parts.panel_head("Decide"), js_on_load=None)
+            gr.HTML(parts.panel_head(later("Decide")), js_on_load=None)
             self.about = gr.HTML("", js_on_load=None)
             self.decision = gr.Radio(
-                [(f"{one.value.capitalize()}: {hint}", one.value) for one, hint in _HINTS.items()],
+                [(hint, one.value) for one, hint in _HINTS.items()],
                 value=Decision.PROMOTE.value,
-                label="Decision",
+                label=later("Decision"),
                 elem_id="op-decision",
             )
-            self.reason = gr.Textbox(label="Reason", info="Kept in the history.", lines=3, elem_id="op-reason")
-            self.confirm = gr.Button("Confirm", variant="primary", elem_id="op-confirm")
+            self.reason = gr.Textbox(
+                label=later("Reason"), info=later("Kept in the history."), lines=3, elem_id="op-reason"
+            )
+            self.confirm = gr.Button(later("Confirm"), variant="primary", elem_id="op-confirm")
         self.cards = gr.HTML("", elem_id="op-cards", js_on_load=None)
         self.selected = gr.Textbox("", visible="hidden", elem_id="op-version")
         self.select = gr.Button("Select version", visible="hidden", elem_id="op-select-version")
@@ -86,7 +88,7 @@ def values(view: ModelsView) -> list[Any]:
     return [
         version_list(view),
         chosen.version.name if chosen else "",
-        detail(chosen, view) if chosen else render.note("No version yet: the first appears with the first run."),
+        detail(chosen, view) if chosen else render.note(t("No version yet: the first appears with the first run.")),
         _about(chosen) if chosen else "",
         cards(chosen) if chosen else "",
     ]
@@ -95,7 +97,7 @@ def values(view: ModelsView) -> list[Any]:
 def version_list(view: ModelsView) -> str:
     """The table of versions; a row is chosen with a click or Enter."""
     if view.project is None:
-        return render.note("Create a project first, on the Project tab.")
+        return render.note(t("Create a project first, on the Project tab."))
     chosen = view.selected.version.id if view.selected else None
     rows = [
         Row(
@@ -103,7 +105,7 @@ def version_list(view: ModelsView) -> str:
                 Markup(f"<b>{escape(version.name)}</b>"),
                 _badges(version),
                 headline(version),
-                f"run {version.run_id}" if version.run_id else "base model",
+                t("run {number}", number=version.run_id) if version.run_id else t("base model"),
                 render.when(version.created_at, view.now),
             ],
             {
@@ -114,8 +116,8 @@ def version_list(view: ModelsView) -> str:
         )
         for version in view.versions
     ]
-    empty = "No versions yet: the first run makes the base model version 0."
-    return render.table(["version", "status", "accuracy", "from", "made"], rows, empty)
+    empty = t("No versions yet: the first run makes the base model version 0.")
+    return render.table([t("version"), t("status"), t("accuracy"), t("from"), t("made")], rows, empty)
 
 
 def _badges(version: ModelVersion) -> Markup:
@@ -128,13 +130,15 @@ def _taint(chosen: VersionView, view: ModelsView) -> Markup:
     found = chosen.standing
     if found.since is None:
         return Markup("")
-    many = "annotation that trained it was" if found.withdrawn == 1 else "annotations that trained it were"
-    by = f", through {escape(', '.join(found.through))}" if found.through else ""
-    told = Markup(
-        f"<b>Tainted</b> since {render.when(found.since, view.now)}: {found.withdrawn:,} {many} withdrawn or erased{by}"
-        ". A version trained from now on does without them; retire this one when it must not be used."
+    told = plural(
+        found.withdrawn,
+        "Tainted since {when}: {n} annotation that trained it was withdrawn or erased.",
+        "Tainted since {when}: {n} annotations that trained it were withdrawn or erased.",
+        when=render.when(found.since, view.now),
     )
-    return render.note(told, "warn")
+    by = t("Through: {versions}.", versions=escape(listed(found.through))) if found.through else ""
+    advice = t("A version trained from now on does without them; retire this one when it must not be used.")
+    return render.note(Markup(" ".join(filter(None, (told, by, advice)))), "warn")
 
 
 def headline(version: ModelVersion) -> str:
@@ -148,35 +152,41 @@ def detail(chosen: VersionView, view: ModelsView) -> str:
     """Lineage in words, metrics, and the button that opens the decision."""
     version, line = chosen.version, chosen.lineage
     chain = " ← ".join(escape(one.name) for one in line.chain[1:])
-    rests = "the base model itself; no feedback went into it"
-    if line.run is not None:
-        rests = f"{len(line.annotation_ids):,} annotations"
-        since = [(line.withdrawn, "withdrawn"), (chosen.standing.revised, "revised")]
-        if changed := ", ".join(f"{count:,} {what} since" for count, what in since if count):
-            rests += f" ({changed})"
     pairs = [
-        ("made", render.when(version.created_at, view.now)),
-        ("comes from", Markup(chain) if chain else "the base model"),
-        ("base model", version.base_model),
-        ("run", f"{line.run.id} ({line.run.kind.value})" if line.run else None),
-        ("snapshot", line.snapshot_hash[:12] if line.snapshot_hash else None),
-        ("rests on", rests),
-        ("files", f"sha256 {version.sha256[:12]}…" if version.sha256 else None),
+        (t("made"), render.when(version.created_at, view.now)),
+        (t("comes from"), Markup(chain) if chain else t("the base model")),
+        (t("base model"), version.base_model),
+        (t("run"), f"{line.run.id} ({t(line.run.kind.value)})" if line.run else None),
+        (t("snapshot"), line.snapshot_hash[:12] if line.snapshot_hash else None),
+        (t("rests on"), _basis(chosen)),
+        (t("files"), f"sha256 {version.sha256[:12]}…" if version.sha256 else None),
     ]
     figures = [(key, render.number(value)) for key, value in render.flat(version.metrics)]
-    metrics = render.fold("Metrics", render.facts(figures), is_open=True)
+    metrics = render.fold(t("Metrics"), render.facts(figures), is_open=True)
     return (
         f'<div class="op-head"><h3>{escape(version.name)} {_badges(version)}</h3>'
-        '<button type="button" class="op-button" data-panel="op-decide-panel">Decide…</button></div>'
+        f'<button type="button" class="op-button" data-panel="op-decide-panel">{t("Decide…")}</button></div>'
         f"{_taint(chosen, view)}{render.facts(pairs)}{metrics if figures else ''}"
     )
 
 
+def _basis(chosen: VersionView) -> str:
+    line = chosen.lineage
+    if line.run is None:
+        return t("the base model itself; no feedback went into it")
+    rests = plural(len(line.annotation_ids), "{n} annotation", "{n} annotations")
+    changed = [t("{n} withdrawn since", n=f"{line.withdrawn:,}")] if line.withdrawn else []
+    if chosen.standing.revised:
+        changed.append(t("{n} revised since", n=f"{chosen.standing.revised:,}"))
+    return t("{what} ({more})", what=rests, more=listed(changed)) if changed else rests
+
+
 def _about(chosen: VersionView) -> str:
-    version = chosen.version
-    text = f"<b>{escape(version.name)}</b> is {escape(version.status.value)}."
+    name, status = f"<b>{escape(chosen.version.name)}</b>", escape(t(chosen.version.status.value))
+    text = t("{version} is {status}.", version=name, status=status)
     if chosen.against:
-        text += f" It stands against <b>{escape(chosen.against)}</b>; look at before and after first."
+        champion = f"<b>{escape(chosen.against)}</b>"
+        text += " " + t("It stands against {version}; look at before and after first.", version=champion)
     return f"<p>{text}</p>"
 
 
@@ -184,9 +194,14 @@ def cards(chosen: VersionView) -> str:
     """The same prompts, written by both versions."""
     if chosen.against is None:
         return ""
-    head = f"<h3>Before and after: {escape(chosen.against)} and {escape(chosen.version.name)} on the same prompts</h3>"
+    title = t(
+        "Before and after: {old} and {new} on the same prompts",
+        old=escape(chosen.against),
+        new=escape(chosen.version.name),
+    )
+    head = f"<h3>{title}</h3>"
     if not chosen.cards:
-        hint = (
+        hint = t(
             "No prompt has completions of both yet. Start a run for completions with candidate_share=0.5 to let the "
             "candidate write beside the champion."
         )

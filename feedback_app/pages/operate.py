@@ -8,8 +8,9 @@ import gradio as gr
 
 from feedback_app.handlers import data, models, people, project, runs
 from feedback_app.handlers.context import Context
-from feedback_app.pages import data_tab, models_tab, project_tab, quality_tab, render, runs_tab, users_tab
-from feedback_app.pages.wiring import BRAND, QUICK, account_links, event
+from feedback_app.i18n import later, said
+from feedback_app.pages import data_tab, gold_tab, models_tab, project_tab, quality_tab, render, runs_tab, users_tab
+from feedback_app.pages.wiring import BRAND, HEADING, QUICK, account_links, event
 from storage.errors import FeedbackError
 
 JS_OF_URL = """(project, run) => {
@@ -23,12 +24,12 @@ JS_KEEP = (
 
 def build(ctx: Context) -> gr.Blocks:
     """The page's layout and its events."""
-    with gr.Blocks(title="Operate · Feedback", fill_width=True, delete_cache=(3600, 3600)) as demo:
+    with gr.Blocks(title=later("Operate · Feedback"), fill_width=True, delete_cache=(3600, 3600)) as demo:
         with gr.Row(elem_id="fb-top"):
-            gr.HTML(BRAND, elem_id="fb-brand", js_on_load=None)
+            gr.HTML(BRAND + HEADING.format(later("Operate")), elem_id="fb-brand", js_on_load=None)
             chosen = gr.Dropdown(
                 choices=[],
-                label="Project",
+                label=later("Project"),
                 show_label=False,
                 container=False,
                 elem_id="fb-project",
@@ -37,17 +38,19 @@ def build(ctx: Context) -> gr.Blocks:
             )
             top = gr.HTML("", elem_id="fb-bar", js_on_load=None)
         with gr.Tabs(elem_id="op-tabs"):
-            with gr.Tab("Runs", id="runs") as runs_head:
+            with gr.Tab(later("Runs"), id="runs") as runs_head:
                 runs_part = runs_tab.RunsTab(chosen)
-            with gr.Tab("Models", id="models") as models_head:
+            with gr.Tab(later("Models"), id="models") as models_head:
                 models_part = models_tab.ModelsTab(chosen)
-            with gr.Tab("Data", id="data") as data_head:
+            with gr.Tab(later("Data"), id="data") as data_head:
                 data_part = data_tab.DataTab(chosen)
-            with gr.Tab("Quality", id="quality") as quality_head:
+            with gr.Tab(later("Quality"), id="quality") as quality_head:
                 quality_part = quality_tab.QualityTab(chosen)
-            with gr.Tab("Users", id="users") as users_head:
+            with gr.Tab(later("Gold"), id="gold") as gold_head:
+                gold_part = gold_tab.GoldTab(chosen)
+            with gr.Tab(later("Users"), id="users") as users_head:
                 users_part = users_tab.UsersTab()
-            with gr.Tab("Project", id="project") as project_head:
+            with gr.Tab(later("Project"), id="project") as project_head:
                 project_part = project_tab.ProjectTab(chosen)
 
         see = _Looks(ctx)
@@ -64,6 +67,7 @@ def build(ctx: Context) -> gr.Blocks:
             part.connect(ctx)
         project_part.connect(ctx, see.everything, everything)
         quality_part.connect(ctx, quality_head)
+        gold_part.connect(ctx, gold_head)
 
         demo.load(event(see.everything), [chosen, runs_part.selected], everything, js=JS_OF_URL, **QUICK)
         chosen.input(event(see.everything), [chosen], everything, js=JS_KEEP, **QUICK)
@@ -122,7 +126,7 @@ class _Looks:
         try:
             return runs_tab.preview(runs.what_training_uses(self.ctx, name, chosen))
         except FeedbackError as error:
-            return render.note(str(error), "bad")
+            return render.note(said(error), "bad")
 
     @staticmethod
     def _nothing(outputs: int) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from feedback_app.handlers.annotate import ItemView
+from feedback_app.i18n import later
 from feedback_app.pages.theme import LATEX
 from storage.models import Criterion
 
@@ -72,13 +73,15 @@ def kind_of(item: ItemView) -> str:
 
 def side_head(letter: str) -> str:
     """The head of a completion's column."""
+    better = later("{letter} is better", letter=letter)
     return (
         f'<div class="fb-side-head"><span class="fb-letter">{letter}</span><span class="fb-rank"></span>'
         '<button type="button" class="fb-small" data-plain aria-pressed="false" '
-        f'aria-label="Plain text of {letter}" title="Show the text as it was written; mark passages in it with the '
-        'keyboard">Plain text</button>'
+        f'aria-label="{later("Plain text of {letter}", letter=letter)}" '
+        f'title="{later("Show the text as it was written; mark passages in it with the keyboard")}">'
+        f"{later('Plain text')}</button>"
         + (
-            f'<button type="button" class="fb-pick" data-pick="{letter.lower()}">{letter} is better</button>'
+            f'<button type="button" class="fb-pick" data-pick="{letter.lower()}">{better}</button>'
             if letter in "AB"
             else ""
         )
@@ -87,37 +90,50 @@ def side_head(letter: str) -> str:
 
 
 def panel_head(title: str) -> str:
-    """Title and close button of an overlay."""
+    """Title, a text for `later`, and close button of an overlay."""
     return (
         f'<div class="fb-panel-head"><h2>{escape(title)}</h2>'
-        '<button type="button" class="fb-close" data-close aria-label="Close">✕</button></div>'
+        f'<button type="button" class="fb-close" data-close aria-label="{later("Close")}">✕</button></div>'
     )
 
 
-KEYS = """<dl class="fb-keys">
-<dt><kbd>1</kbd></dt><dd>A is better; again: slightly, clearly, much</dd>
-<dt><kbd>2</kbd></dt><dd>B is better; again: slightly, clearly, much</dd>
-<dt><kbd>3</kbd></dt><dd>Tie</dd>
-<dt><kbd>4</kbd></dt><dd>Both bad</dd>
-</dl>
-<h3>Three completions or more</h3>
-<dl class="fb-keys">
-<dt><kbd>1</kbd> to <kbd>8</kbd></dt><dd>This one comes next, the best first</dd>
-<dt><kbd>←</kbd> <kbd>→</kbd></dt><dd>Move the one in focus (also <kbd>↑</kbd> <kbd>↓</kbd>)</dd>
-<dt><kbd>=</kbd></dt><dd>Tie with the one before</dd>
-<dt><kbd>Del</kbd></dt><dd>Take it out of the order</dd>
-</dl>
-<h3>Critiques</h3>
-<dl class="fb-keys">
-<dt><kbd>C</kbd></dt><dd>Criticise the selected passage; in “Plain text”, <kbd>Shift</kbd> and arrows select</dd>
-<dt><kbd>Alt</kbd> <kbd>1</kbd> to <kbd>9</kbd></dt><dd>A tag of the critique you are in, or of the completion</dd>
-</dl>
-<h3>Always</h3>
-<dl class="fb-keys">
-<dt><kbd>Ctrl</kbd> <kbd>Enter</kbd></dt><dd>Submit and go on; works in text fields too</dd>
-<dt><kbd>Esc</kbd></dt><dd>Leave a text field, close a panel</dd>
-<dt><kbd>?</kbd></dt><dd>This list</dd>
-</dl>"""
+def keys() -> str:
+    """What the keys do."""
+    return (
+        _keys(
+            ("<kbd>1</kbd>", later("A is better; again: slightly, clearly, much")),
+            ("<kbd>2</kbd>", later("B is better; again: slightly, clearly, much")),
+            ("<kbd>3</kbd>", later("Tie")),
+            ("<kbd>4</kbd>", later("Both bad")),
+        )
+        + f"<h3>{later('Three completions or more')}</h3>"
+        + _keys(
+            (f"<kbd>1</kbd> {later('to')} <kbd>8</kbd>", later("This one comes next, the best first")),
+            ("<kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd>", later("Move the one in focus")),
+            ("<kbd>=</kbd>", later("Tie with the one before")),
+            ("<kbd>Del</kbd>", later("Take it out of the order")),
+        )
+        + f"<h3>{later('Critiques')}</h3>"
+        + _keys(
+            ("<kbd>C</kbd>", later("Criticise the selected passage; in “Plain text”, Shift and arrows select")),
+            (
+                f"<kbd>Alt</kbd> <kbd>1</kbd> {later('to')} <kbd>9</kbd>",
+                later("A tag of the critique you are in, or of the completion"),
+            ),
+        )
+        + f"<h3>{later('Always')}</h3>"
+        + _keys(
+            ("<kbd>Ctrl</kbd> <kbd>Enter</kbd>", later("Submit and go on; works in text fields too")),
+            ("<kbd>Esc</kbd>", later("Leave a text field, close a panel")),
+            ("<kbd>?</kbd>", later("This list")),
+        )
+    )
+
+
+def _keys(*lines: tuple[str, str]) -> str:
+    inner = "".join(f"<dt>{key}</dt><dd>{what}</dd>" for key, what in lines)
+    return f'<dl class="fb-keys">{inner}</dl>'
+
 
 # Client-side steps of events: each gets the inputs and returns what is sent. The form's state is the script's.
 JS_PROJECT_OF_URL = "(project, kept) => [new URLSearchParams(location.search).get('project') ?? project, kept]"
@@ -130,7 +146,7 @@ JS_KEEP_DRAFT = "(assignment) => ({assignment, form: window.feedback.said(), at:
 def prompt() -> gr.Chatbot:
     """The conversation that asks for the completions."""
     return gr.Chatbot(
-        label="Prompt",
+        label=later("Prompt"),
         show_label=False,
         elem_id="fb-prompt",
         height="auto",

@@ -9,7 +9,7 @@ import gradio as gr
 from feedback_app.handlers import project as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.project import ProjectView
-from feedback_app.i18n import sentence
+from feedback_app.i18n import later, message, sentence, t
 from feedback_app.pages import render
 from feedback_app.pages.members_part import MembersPart
 from feedback_app.pages.wiring import QUEUED, event
@@ -17,11 +17,11 @@ from storage.configs import PolicyMode
 from storage.enums import RunKind
 
 _MODES = [
-    ("By hand only", PolicyMode.OFF.value),
-    ("After so many annotations", PolicyMode.EVERY_N.value),
-    ("At set times", PolicyMode.CRON.value),
+    (later("By hand only"), PolicyMode.OFF.value),
+    (later("After so many annotations"), PolicyMode.EVERY_N.value),
+    (later("At set times"), PolicyMode.CRON.value),
 ]
-_COLUMNS = ["name", "what to look at", "lowest", "highest"]
+_COLUMNS = [later("name"), later("what to look at"), later("lowest"), later("highest")]
 _FIELDS = (
     "guidelines",
     "base_model",
@@ -30,6 +30,7 @@ _FIELDS = (
     "tags",
     "daily_target",
     "judge_first",
+    "playground",
     "temperature",
     "top_p",
     "max_new_tokens",
@@ -56,25 +57,25 @@ class ProjectTab:
                     self._writing()
                 self.members = MembersPart(project)
         with gr.Row(elem_id="op-save-row"):
-            self.save = gr.Button("Save project", variant="primary", elem_id="op-save-project")
+            self.save = gr.Button(later("Save project"), variant="primary", elem_id="op-save-project")
         with gr.Column(elem_classes="op-card"):
-            gr.HTML("<h3>Create a project</h3>", js_on_load=None)
+            gr.HTML(f"<h3>{later('Create a project')}</h3>", js_on_load=None)
             with gr.Row():
-                self.new_name = gr.Textbox(label="Name", max_lines=1, elem_id="op-new-project", scale=3)
-                self.create = gr.Button("Create", elem_id="op-create-project", scale=1, min_width=120)
+                self.new_name = gr.Textbox(label=later("Name"), max_lines=1, elem_id="op-new-project", scale=3)
+                self.create = gr.Button(later("Create"), elem_id="op-create-project", scale=1, min_width=120)
 
     def _annotating(self) -> None:
         fields = self.fields
-        gr.HTML("<h3>What annotators see</h3>", js_on_load=None)
+        gr.HTML(f"<h3>{later('What annotators see')}</h3>", js_on_load=None)
         fields["guidelines"] = gr.Textbox(
-            label="Guidelines", info="Markdown.", lines=9, max_lines=24, elem_id="op-guidelines"
+            label=later("Guidelines"), info=later("Markdown."), lines=9, max_lines=24, elem_id="op-guidelines"
         )
         self.criteria = gr.Dataframe(
             headers=_COLUMNS,
             datatype=["str", "str", "number", "number"],
             type="array",
             interactive=True,
-            label="Criteria",
+            label=later("Criteria"),
             column_count=4,
             wrap=True,
             column_widths=["22%", "46%", "16%", "16%"],
@@ -82,39 +83,44 @@ class ProjectTab:
             buttons=[],
         )
         fields["tags"] = gr.Textbox(
-            label="Quick tags of critiques", info="One a line.", lines=3, max_lines=12, elem_id="op-tags"
+            label=later("Quick tags of critiques"), info=later("One a line."), lines=3, max_lines=12, elem_id="op-tags"
         )
         with gr.Row():
-            fields["overlap"] = gr.Number(1, label="Annotators per item", precision=0, minimum=1, min_width=120)
-            fields["queue_target"] = gr.Number(20, label="Items kept ready", precision=0, minimum=0, min_width=120)
+            fields["overlap"] = gr.Number(1, label=later("Annotators per item"), precision=0, minimum=1, min_width=120)
+            fields["queue_target"] = gr.Number(
+                20, label=later("Items kept ready"), precision=0, minimum=0, min_width=120
+            )
             fields["daily_target"] = gr.Number(
-                0, label="Daily target", info="A person; 0: none.", precision=0, minimum=0, min_width=120
+                0, label=later("Daily target"), info=later("A person; 0: none."), precision=0, minimum=0, min_width=120
             )
         fields["judge_first"] = gr.Checkbox(
-            label="Judge first: critiques open after the verdict", elem_id="op-judge-first"
+            label=later("Judge first: critiques open after the verdict"), elem_id="op-judge-first"
+        )
+        fields["playground"] = gr.Checkbox(
+            True, label=later("Playground: annotators may write to the model themselves"), elem_id="op-playground"
         )
 
     def _training(self) -> None:
         fields = self.fields
-        gr.HTML("<h3>Training by itself</h3>", js_on_load=None)
+        gr.HTML(f"<h3>{later('Training by itself')}</h3>", js_on_load=None)
         self.due = gr.HTML("", elem_id="op-due", js_on_load=None)
-        fields["mode"] = gr.Radio(_MODES, value=PolicyMode.OFF.value, label="When", elem_id="op-mode")
+        fields["mode"] = gr.Radio(_MODES, value=PolicyMode.OFF.value, label=later("When"), elem_id="op-mode")
         with gr.Row():
-            fields["every_n"] = gr.Number(100, label="New annotations", precision=0, minimum=1, min_width=120)
-            fields["cron"] = gr.Textbox(label="Times (cron, UTC)", max_lines=1, min_width=120)
-        kinds = [kind.value for kind in RunKind if kind.trains]
-        fields["kinds"] = gr.CheckboxGroup(kinds, label="What to train", elem_id="op-kinds")
+            fields["every_n"] = gr.Number(100, label=later("New annotations"), precision=0, minimum=1, min_width=120)
+            fields["cron"] = gr.Textbox(label=later("Times (cron, UTC)"), max_lines=1, min_width=120)
+        kinds = [(later(kind.value), kind.value) for kind in RunKind if kind.trains]
+        fields["kinds"] = gr.CheckboxGroup(kinds, label=later("What to train"), elem_id="op-kinds")
 
     def _writing(self) -> None:
         fields = self.fields
-        gr.HTML("<h3>How completions are written</h3>", js_on_load=None)
+        gr.HTML(f"<h3>{later('How completions are written')}</h3>", js_on_load=None)
         fields["base_model"] = gr.Textbox(
-            label="Base model", info="Empty: the installation's. A local folder or hub id.", max_lines=1
+            label=later("Base model"), info=later("Empty: the installation's. A local folder or hub id."), max_lines=1
         )
         with gr.Row():
-            fields["temperature"] = gr.Number(0.8, label="Temperature", min_width=90)
-            fields["top_p"] = gr.Number(1.0, label="Top-p", min_width=90)
-            fields["max_new_tokens"] = gr.Number(160, label="Max. tokens", precision=0, min_width=90)
+            fields["temperature"] = gr.Number(0.8, label=later("Temperature"), min_width=90)
+            fields["top_p"] = gr.Number(1.0, label=later("Top-p"), min_width=90)
+            fields["max_new_tokens"] = gr.Number(160, label=later("Max. tokens"), precision=0, min_width=90)
 
     @property
     def outputs(self) -> list[Any]:
@@ -126,12 +132,12 @@ class ProjectTab:
 
         def save(name: str | None, project: str | None, criteria: Any, *given: Any) -> list[Any]:
             handlers.save(ctx, name, project, dict(zip(_FIELDS, given, strict=True)), criteria)
-            gr.Info("The project is saved.")
+            gr.Info(t("The project is saved."))
             return values(handlers.see_project(ctx, name, project))
 
         def create(name: str | None, new_name: Any) -> list[Any]:
             made = handlers.create(ctx, name, new_name)
-            gr.Info(f"Project “{made}” is there; add prompts on the Data tab.")
+            gr.Info(t("Project “{name}” is there; add prompts on the Data tab.", name=made))
             return [*reload(name, made), ""]
 
         self.members.connect(ctx)
@@ -148,7 +154,7 @@ def values(view: ProjectView) -> list[Any]:
     due = ""
     if view.due:
         kind = "good" if view.due.kinds else "info"
-        due = render.note(sentence(view.due.reason), kind)
+        due = render.note(sentence(message(view.due.reason)), kind)
     return [
         view.guidelines,
         placeholder,
@@ -157,6 +163,7 @@ def values(view: ProjectView) -> list[Any]:
         "\n".join(view.tags),
         view.annotating.daily_target,
         view.annotating.order == "judge_first",
+        view.annotating.playground,
         sampling.temperature,
         sampling.top_p,
         sampling.max_new_tokens,

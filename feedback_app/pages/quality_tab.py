@@ -11,6 +11,7 @@ from feedback_app import quality_words as words
 from feedback_app.handlers import quality as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.quality import QualityView
+from feedback_app.i18n import clock, later, said, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import event
@@ -28,7 +29,7 @@ class QualityTab:
 
     def __init__(self, project: gr.Dropdown) -> None:
         self.project = project
-        self.figures = gr.HTML(render.note("Working out the figures …"), elem_id="op-quality", js_on_load=None)
+        self.figures = gr.HTML(render.note(later("Working out the figures …")), elem_id="op-quality", js_on_load=None)
 
     def connect(self, ctx: Context, head: gr.Tab) -> None:
         """Wire the tab's events: it is filled when it is opened, and when another project is chosen meanwhile."""
@@ -39,7 +40,7 @@ class QualityTab:
             try:
                 return show(handlers.see_quality(ctx, name, project))
             except FeedbackError as error:
-                return render.note(str(error), "bad")
+                return render.note(said(error), "bad")
 
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 1}
         opened = event(look)
@@ -53,18 +54,18 @@ def show(view: QualityView) -> str:
     """The tab as HTML."""
     report = view.report
     if report is None:
-        return render.note("Create a project first, on the Project tab.")
+        return render.note(t("Create a project first, on the Project tab."))
     if not report.annotations and not report.people:
-        return _card("Quality", render.note(words.NO_ANNOTATIONS))
-    told = f"{words.rests_on(report)}, as of {view.now:%H:%M} UTC. Bars are 95 % intervals."
-    habits = _habit("Position", report.first, words.position(report.first))
-    habits += _habit("Length", report.longer, words.length(report.longer))
+        return _card(t("Quality"), render.note(words.no_annotations()))
+    told = t("{what}, as of {time}. Bars are 95 % intervals.", what=words.rests_on(report), time=clock(view.now))
+    habits = _habit(t("Position"), report.first, words.position(report.first))
+    habits += _habit(t("Length"), report.longer, words.length(report.longer))
     return (
         f'<p class="op-muted op-rests">{escape(told)}</p>'
-        + _card("Do people agree?", _agreement(report))
-        + _card("Each annotator", _people(report))
-        + _card("Habits", habits)
-        + _card("What is criticised, by who wrote it", _writers(report.writers))
+        + _card(t("Do people agree?"), _agreement(report))
+        + _card(t("Each annotator"), _people(report))
+        + _card(t("Habits"), habits)
+        + _card(t("What is criticised, by who wrote it"), _writers(report.writers))
     )
 
 
@@ -74,22 +75,22 @@ def _card(title: str, body: str) -> str:
 
 def _agreement(report: Report) -> str:
     if not report.questions:
-        return render.note(words.NO_AGREEMENT)
-    scale = (
-        '<p class="op-muted">Krippendorff\'s alpha: 1 is perfect agreement, 0 is chance. Rely on 0.8 and more; from '
-        "0.67 on, draw tentative conclusions.</p>"
+        return render.note(words.no_agreement())
+    scale = t(
+        "Krippendorff's alpha: 1 is perfect agreement, 0 is chance. Rely on 0.8 and more; from 0.67 on, draw tentative "
+        "conclusions."
     )
-    return "".join(_question(one) for one in report.questions) + scale
+    return "".join(_question(one) for one in report.questions) + f'<p class="op-muted">{scale}</p>'
 
 
 def _question(question: Question) -> str:
     picture = ""
     if question.alpha is not None:
         value, low, high = question.alpha
-        label = f"alpha {words.interval(question.alpha)}"
+        label = t("alpha {interval}", interval=words.interval(question.alpha))
         picture = _range(value, low, high, label, marks=(words.FAIR, words.GOOD), grade=words.grade(question))
     return (
-        f'<div class="op-figure"><div class="op-figure-head"><b>{escape(question.name)}</b>'
+        f'<div class="op-figure"><div class="op-figure-head"><b>{escape(words.named(question.name))}</b>'
         f"<span>{escape(words.basis(question))}</span></div>{picture}<p>{escape(words.agreement(question))}</p></div>"
     )
 
@@ -119,19 +120,20 @@ def _range(value: float, low: float, high: float, label: str, marks: tuple[float
 
 def _people(report: Report) -> str:
     columns = (
-        "annotator", "annotations", "a day", "median time", "with the others", "reliability", "chose the first",
-        "chose the longer", "skipped",
+        t("annotator"), t("annotations"), t("a day"), t("median time"), t("with the others"), t("reliability"),
+        t("chose the first"), t("chose the longer"), t("skipped"), t("checks"),
     )  # fmt: skip
-    table = render.table(columns, [Row(_person(one)) for one in report.people], words.NO_ANNOTATIONS)
+    table = render.table(columns, [Row(_person(one)) for one in report.people], words.no_annotations())
     table = Markup(f'<div class="op-people">{table}</div>')
     if report.headline is None:
         return table
-    return table + Markup(
-        f'<p class="op-muted">"With the others" and reliability are of {escape(report.headline)}: how often '
-        "somebody says what the majority of the others says, and how likely they are to say what is true by Dawid and "
-        "Skene's method, which knows no truth and infers it from everybody. A day is one with at least one "
-        "annotation.</p>"
+    told = t(
+        '"With the others" and reliability are of {question}: how often somebody says what the majority of the others '
+        "says, and how likely they are to say what is true by Dawid and Skene's method, which knows no truth and "
+        "infers it from everybody. A day is one with at least one annotation.",
+        question=words.named(report.headline),
     )
+    return table + Markup(f'<p class="op-muted">{escape(told, quote=False)}</p>')
 
 
 def _person(person: Person) -> list[Any]:
@@ -145,8 +147,19 @@ def _person(person: Person) -> list[Any]:
         "–" if person.reliability is None else f"{person.reliability:.2f}",
         _share(person.first, fair=True),
         _share(person.longer, fair=True),
-        f"{skipped / closed:.0%}" + (f" ({flagged:,} flagged)" if flagged else "") if closed else "–",
+        f"{skipped / closed:.0%}" + (t(" ({n} flagged)", n=f"{flagged:,}") if flagged else "") if closed else "–",
+        _checks(person),
     ]
+
+
+def _checks(person: Person) -> Markup | str:
+    """How somebody does on attention checks (the Gold tab says more)."""
+    score, number = person.checks
+    if score is None:
+        return "–"
+    told = escape(t("{score} of {n}", score=f"{score:.0%}", n=number))
+    low = f' <span class="op-badge" data-status="failed">{escape(t("too low"))}</span>' if person.too_low else ""
+    return Markup(told + low)
 
 
 def _share(share: Share, fair: bool = False) -> Markup:
@@ -156,13 +169,13 @@ def _share(share: Share, fair: bool = False) -> Markup:
     low, high = share.bounds
     grade = "poor" if fair and share.leans() else "good"
     picture = _range(share.value, low, high, words.percent(share), marks=(0.5,) if fair else (), grade=grade)
-    told = f"{words.percent(share)} of {share.total:,}"
+    told = t("{share} of {n}", share=words.percent(share), n=f"{share.total:,}")
     return Markup(f'<div class="op-share" title="{escape(told)}"><span>{share.value:.0%}</span>{picture}</div>')
 
 
 def _writers(writers: tuple[Writer, ...]) -> str:
     if not any(one.criticised for one in writers):
-        return render.note(words.NO_CRITIQUES)
+        return render.note(words.no_critiques())
     rows = []
     for one in writers:
         often = sorted(one.tags.items(), key=lambda tag: (-tag[1], tag[0]))[:_TAGS]
@@ -172,4 +185,5 @@ def _writers(writers: tuple[Writer, ...]) -> str:
         )  # fmt: skip
         critiques = f"{one.criticised:,} ({one.criticised / base:.0%})"
         rows.append(Row([Markup(f"<b>{escape(one.name)}</b>"), f"{one.judged:,}", critiques, Markup(tags or "–")]))
-    return render.table(("written by", "judged", "critiques", "tags, of all judged"), rows, words.NO_CRITIQUES)
+    columns = (t("written by"), t("judged"), t("critiques"), t("tags, of all judged"))
+    return render.table(columns, rows, words.no_critiques())

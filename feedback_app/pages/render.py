@@ -7,6 +7,8 @@ from datetime import datetime
 from html import escape
 from typing import Any, NamedTuple
 
+from feedback_app.i18n import here, listed, moment, reader, t
+
 
 class Markup(str):
     """HTML made by this module: not escaped again."""
@@ -46,8 +48,8 @@ def table(columns: Sequence[str], rows: Iterable[Row], empty: str) -> Markup:
 
 
 def badge(status: str) -> Markup:
-    """A status as a coloured word."""
-    return Markup(f'<span class="op-badge" data-status="{escape(status)}">{escape(status)}</span>')
+    """A status as a coloured word, in the reader's language."""
+    return Markup(f'<span class="op-badge" data-status="{escape(status)}">{escape(t(status))}</span>')
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Markup:
@@ -77,37 +79,39 @@ def fold(title: str, body: Markup, is_open: bool = False) -> Markup:
     )
 
 
-def when(moment: datetime | None, now: datetime) -> Markup:
-    """A moment relative to now, with the UTC time on hover."""
-    if moment is None:
+def when(at: datetime | None, now: datetime) -> Markup:
+    """A moment relative to now, with the time in the reader's zone and in UTC on hover."""
+    if at is None:
         return Markup("–")
-    exact = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-    return Markup(f'<time datetime="{moment.isoformat()}" title="{exact}">{escape(ago(moment, now))}</time>')
+    exact = f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    if reader().zone != "UTC":
+        exact = f"{here(at):%Y-%m-%d %H:%M:%S} ({exact})"
+    return Markup(f'<time datetime="{at.isoformat()}" title="{exact}">{escape(ago(at, now))}</time>')
 
 
-def ago(moment: datetime, now: datetime) -> str:
+def ago(at: datetime, now: datetime) -> str:
     """`3 min ago`, `in 2 h`, or the date when it is further away than a week."""
-    seconds = (now - moment).total_seconds()
+    seconds = (now - at).total_seconds()
     if abs(seconds) > 7 * 86400:
-        return f"{moment:%Y-%m-%d %H:%M} UTC"
+        return moment(at)
     if abs(seconds) < 5:
-        return "now"
+        return t("now")
     span = duration(abs(seconds))
-    return f"{span} ago" if seconds > 0 else f"in {span}"
+    return t("{span} ago", span=span) if seconds > 0 else t("in {span}", span=span)
 
 
 def duration(seconds: float) -> str:
     """`45 s`, `3 min`, `2 h 10 min`, `4 d`."""
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return t("{n} s", n=whole)
     minutes = round(whole / 60)
     if minutes < 60:
-        return f"{minutes} min"
+        return t("{n} min", n=minutes)
     hours, rest = divmod(minutes, 60)
     if hours < 48:
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    return f"{round(hours / 24)} d"
+        return t("{n} h {rest} min", n=hours, rest=rest) if rest else t("{n} h", n=hours)
+    return t("{n} d", n=round(hours / 24))
 
 
 def number(value: Any) -> str:
@@ -130,7 +134,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         if isinstance(value, Mapping):
             pairs.extend(flat(value, f"{prefix}{key}."))
         elif isinstance(value, list):
-            pairs.append((f"{prefix}{key}", ", ".join(map(str, value))))
+            pairs.append((f"{prefix}{key}", listed(map(str, value))))
         else:
             pairs.append((f"{prefix}{key}", value))
     return pairs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -11,6 +12,7 @@ from feedback_app import plots
 from feedback_app.handlers import runs as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.runs import RunsView, RunView
+from feedback_app.i18n import later, listed, message, sentence, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import QUEUED, QUICK, event
@@ -21,11 +23,11 @@ from storage.training import Preview
 LOOK_AGAIN = 2.0
 LOOK_LATER = 15.0  # while nothing runs: a worker may start something by itself
 KINDS = [
-    ("Policy (DPO)", RunKind.DPO.value),
-    ("Reward model", RunKind.REWARD.value),
-    ("Completions", RunKind.GENERATE.value),
+    (later("Policy (DPO)"), RunKind.DPO.value),
+    (later("Reward model"), RunKind.REWARD.value),
+    (later("Completions"), RunKind.GENERATE.value),
 ]
-_MORE_HINT = "One name=value a line, e.g. max_steps=40, lora_r=8, rating_margin=0.5; for completions: prompts=50"
+_MORE_HINT = later("One name=value a line, e.g. max_steps=40, lora_r=8, rating_margin=0.5; for completions: prompts=50")
 
 
 class RunsTab:
@@ -44,17 +46,17 @@ class RunsTab:
 
     def _start_form(self) -> None:
         with gr.Column(elem_classes="op-card"):
-            gr.HTML("<h3>Start a run</h3>", js_on_load=None)
-            self.kind = gr.Radio(KINDS, value=RunKind.DPO.value, label="What to make", elem_id="op-kind")
+            gr.HTML(f"<h3>{later('Start a run')}</h3>", js_on_load=None)
+            self.kind = gr.Radio(KINDS, value=RunKind.DPO.value, label=later("What to make"), elem_id="op-kind")
             self.preview = gr.HTML("", elem_id="op-preview", js_on_load=None)
             with gr.Row():
                 self.epochs, self.rate, self.beta = (
-                    gr.Textbox(label=label, placeholder="auto", max_lines=1, min_width=80)
-                    for label in ("Epochs", "Rate", "Beta")
+                    gr.Textbox(label=label, placeholder=later("auto"), max_lines=1, min_width=80)
+                    for label in (later("Epochs"), later("Rate"), later("Beta"))
                 )
-            with gr.Accordion("More settings", open=False, elem_classes="op-more"):
-                self.more = gr.Textbox(label="name=value", info=_MORE_HINT, lines=4, max_lines=12)
-            self.start = gr.Button("Start", variant="primary", elem_id="op-start")
+            with gr.Accordion(later("More settings"), open=False, elem_classes="op-more"):
+                self.more = gr.Textbox(label=later("name=value"), info=_MORE_HINT, lines=4, max_lines=12)
+            self.start = gr.Button(later("Start"), variant="primary", elem_id="op-start")
 
     def _follow(self) -> None:
         with gr.Column(elem_classes="op-card"):
@@ -63,10 +65,10 @@ class RunsTab:
                 self.loss = _plot(plots.LOSS)
                 self.accuracy = _plot(plots.ACCURACY)
             with gr.Row(elem_id="op-run-actions"):
-                self.cancel = gr.Button("Cancel run", variant="stop", elem_id="op-cancel", visible=False)
+                self.cancel = gr.Button(later("Cancel run"), variant="stop", elem_id="op-cancel", visible=False)
             self.detail = gr.HTML("", elem_id="op-run-detail", js_on_load=None)
         with gr.Column(elem_classes="op-card"):
-            gr.HTML("<h3>Runs</h3>", js_on_load=None)
+            gr.HTML(f"<h3>{later('Runs')}</h3>", js_on_load=None)
             self.list = gr.HTML("", elem_id="op-runs", js_on_load=None)
 
     @property
@@ -95,7 +97,7 @@ class RunsTab:
             asked = {"epochs": epochs, "learning_rate": rate, "beta": beta}
             view = handlers.start(ctx, name, project, kind, asked, more)
             if view.selected:
-                gr.Info(f"Run {view.selected.run.id} is queued.")
+                gr.Info(t("Run {number} is queued.", number=view.selected.run.id))
             return values(view)
 
         def cancel(name: str | None, project: str | None, run: Any) -> list[Any]:
@@ -112,13 +114,13 @@ class RunsTab:
 
 def _plot(plot: plots.Plot) -> gr.LinePlot:
     return gr.LinePlot(
-        plots.frame(plot, {}),
+        plots.frame(plot, {}, later),
         x="step",
         y="value",
         color="series",
-        color_map=plot.colours,
-        title=plot.title,
-        x_title="step",
+        color_map={later(label): colour for _, label, colour in plot.lines},
+        title=later(plot.title),
+        x_title=later("step"),
         y_title=" ",
         color_title=" ",
         height=230,
@@ -150,13 +152,13 @@ def values(view: RunsView) -> list[Any]:
 def run_list(view: RunsView) -> str:
     """The table of runs; a row is chosen with a click or Enter."""
     if view.project is None:
-        return render.note("Create a project first, on the Project tab.")
+        return render.note(t("Create a project first, on the Project tab."))
     chosen = view.selected.run.id if view.selected else None
     rows = [
         Row(
             [
                 Markup(f"<b>{run.id}</b>"),
-                run.kind.value,
+                t(run.kind.value),
                 render.badge(run.status.value),
                 _progress(run),
                 render.when(run.created_at, view.now),
@@ -169,7 +171,9 @@ def run_list(view: RunsView) -> str:
         )
         for run in view.runs
     ]
-    return render.table(["run", "kind", "status", "progress", "asked"], rows, "No runs yet: start the first one.")
+    return render.table(
+        [t("run"), t("kind"), t("status"), t("progress"), t("asked")], rows, t("No runs yet: start the first one.")
+    )
 
 
 def _progress(run: Run) -> Markup:
@@ -184,58 +188,72 @@ def _progress(run: Run) -> Markup:
 def header(chosen: RunView | None, view: RunsView) -> str:
     """Name, status, progress with the time left, and why it failed."""
     if chosen is None:
-        return render.note("Nothing has run yet. Start a run on the left; its progress appears here.")
+        return render.note(
+            t(
+                "Nothing has run yet. Add prompts on the Data tab, let a run write completions for them, and train once "
+                "annotators have judged some; what runs is followed here."
+            )
+        )
     run = chosen.run
-    line = f"<h3>Run {run.id} · {escape(run.kind.value)} {render.badge(run.status.value)}</h3>"
+    title = t("Run {number} · {kind}", number=run.id, kind=t(run.kind.value))
+    line = f"<h3>{escape(title)} {render.badge(run.status.value)}</h3>"
     parts: list[str] = [line, f'<p class="op-muted">{_told(chosen, view)}</p>']
     if run.status is RunStatus.RUNNING and run.total_steps:
         share = 100 * min(1.0, (run.step or 0) / run.total_steps)
         parts.append(
-            f'<div class="op-progress" role="progressbar" aria-valuenow="{share:.0f}">'
+            f'<div class="op-progress" role="progressbar" aria-label="Progress" aria-valuenow="{share:.0f}">'
             f'<i style="width:{share:.1f}%"></i></div>'
         )
     if run.error:
-        parts.append(render.note(run.error, "bad" if run.status is RunStatus.FAILED else "warn"))
+        parts.append(render.note(sentence(message(run.error)), "bad" if run.status is RunStatus.FAILED else "warn"))
     return "".join(parts)
 
 
 def _told(chosen: RunView, view: RunsView) -> str:
     run = chosen.run
-    by = f" by {escape(chosen.asked_by)}" if chosen.asked_by else f" by {escape(run.cause)}" if run.cause else ""
-    told = [f"asked {render.when(run.created_at, view.now)}{by}"]
+    asked = render.when(run.created_at, view.now)
+    if by := chosen.asked_by or (run.cause and message(run.cause)):
+        told = [t("asked {when} by {who}", when=asked, who=escape(by))]
+    else:
+        told = [t("asked {when}", when=asked)]
     if run.status is RunStatus.QUEUED:
-        told.append("waits for a worker")
+        told.append(t("waits for a worker"))
     if run.status is RunStatus.RUNNING:
         if run.total_steps:
-            told.append(f"step {run.step or 0:,} of {run.total_steps:,}")
+            told.append(t("step {n} of {all}", n=f"{run.step or 0:,}", all=f"{run.total_steps:,}"))
         if chosen.seconds_left is not None:
-            told.append(f"about {render.duration(chosen.seconds_left)} left")
+            told.append(t("about {span} left", span=render.duration(chosen.seconds_left)))
         if run.cancel_requested_at:
-            told.append("stopping")
+            told.append(t("stopping"))
     if run.status.ended and run.started_at and run.finished_at:
-        told.append(f"took {render.duration((run.finished_at - run.started_at).total_seconds())}")
+        span = render.duration((run.finished_at - run.started_at).total_seconds())
+        told.append(t("took {span}", span=span))
     if chosen.made:
-        told.append(f"made <b>{escape(chosen.made)}</b>")
+        told.append(t("made {version}", version=f"<b>{escape(chosen.made)}</b>"))
     return " · ".join(told)
 
 
 def detail(chosen: RunView) -> str:
     """Result, data, settings and log, folded."""
     run = chosen.run
-    log = "\n".join(escape(line) for line in chosen.log) or "Nothing yet."
+    log = "\n".join(escape(line) for line in chosen.log) or escape(t("Nothing yet."))
     parts: list[str] = []
     if run.result:
         parts.append(
-            render.fold("Result", render.facts((k, render.number(v)) for k, v in render.flat(run.result)), True)
+            render.fold(t("Result"), render.facts((k, render.number(v)) for k, v in render.flat(run.result)), True)
         )
     if chosen.snapshot:
-        parts.append(render.fold("Data", _snapshot(chosen)))
+        parts.append(render.fold(t("Data"), _snapshot(chosen)))
     own = set(run.asked)
-    settings = [(key + (" (set)" if key in own else ""), render.number(value)) for key, value in run.config.items()]
-    parts.append(render.fold("Settings", render.facts([("parent", chosen.parent), ("seed", run.seed), *settings])))
+    settings = [
+        (t("{name} (set)", name=key) if key in own else key, render.number(value)) for key, value in run.config.items()
+    ]
+    parts.append(
+        render.fold(t("Settings"), render.facts([(t("parent"), chosen.parent), ("seed", run.seed), *settings]))
+    )
     if run.environment:
-        parts.append(render.fold("Environment", render.facts(render.flat(run.environment))))
-    parts.append(render.fold("Log", Markup(f'<pre class="op-log">{log}</pre>'), run.status is RunStatus.FAILED))
+        parts.append(render.fold(t("Environment"), render.facts(render.flat(run.environment))))
+    parts.append(render.fold(t("Log"), Markup(f'<pre class="op-log">{log}</pre>'), run.status is RunStatus.FAILED))
     return "".join(parts)
 
 
@@ -243,7 +261,7 @@ def _snapshot(chosen: RunView) -> Markup:
     if chosen.snapshot is None:
         return Markup("")
     report = chosen.snapshot.report
-    pairs = [("snapshot", chosen.snapshot.content_hash[:12])]
+    pairs = [(t("snapshot"), chosen.snapshot.content_hash[:12])]
     pairs += [(key, render.number(value)) for key, value in render.flat(report)]
     return render.facts(pairs)
 
@@ -251,15 +269,18 @@ def _snapshot(chosen: RunView) -> Markup:
 def preview(found: Preview | None) -> str:
     """What training would use now, and what is missing."""
     if found is None:
-        return render.note("Create a project first, on the Project tab.")
-    figures = [(f"{split.value} pairs", f"{found.pairs.get(split, 0):,}") for split in Split]
-    parts: list[str] = [render.stats([("annotations", f"{found.annotations:,}"), *figures])]
+        return render.note(t("Create a project first, on the Project tab."))
+    figures = [(t(f"{split.value} pairs"), f"{found.pairs.get(split, 0):,}") for split in Split]
+    parts: list[str] = [render.stats([(t("annotations"), f"{found.annotations:,}"), *figures])]
     if found.missing:
-        parts.append(render.note(f"Training needs {found.missing}.", "warn"))
-    told = [f"{n:,} {name.replace('_', ' ')}" for name, n in found.used.items() if n]
-    left = [f"{n:,} {name.replace('_', ' ')}" for name, n in found.left_out.items() if n]
+        parts.append(render.note(t("Training needs {what}.", what=message(found.missing)), "warn"))
+    told, left = _counted(found.used), _counted(found.left_out)
     if told:
-        parts.append(f'<p class="op-muted">Used: {escape(", ".join(told))}</p>')
+        parts.append(f'<p class="op-muted">{escape(t("Used: {what}", what=told))}</p>')
     if left:
-        parts.append(f'<p class="op-muted">Left out: {escape(", ".join(left))}</p>')
+        parts.append(f'<p class="op-muted">{escape(t("Left out: {what}", what=left))}</p>')
     return "".join(parts)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return listed(f"{n:,} {t(name.replace('_', ' '))}" for name, n in counts.items() if n)

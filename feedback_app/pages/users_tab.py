@@ -11,7 +11,7 @@ from feedback_app import policies
 from feedback_app.handlers import people as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.people import UserAction, UsersView
-from feedback_app.i18n import sentence
+from feedback_app.i18n import later, listed, sentence, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import QUEUED, event
@@ -26,15 +26,18 @@ class UsersTab:
     def __init__(self) -> None:
         with gr.Row(elem_classes="op-split"):
             with gr.Column(scale=2, min_width=320, elem_classes="op-card op-narrow"):
-                gr.HTML("<h3>Invite somebody</h3>", js_on_load=None)
-                self.name = gr.Textbox(label="Name", max_lines=1, elem_id="op-invite-name")
+                gr.HTML(f"<h3>{later('Invite somebody')}</h3>", js_on_load=None)
+                self.name = gr.Textbox(label=later("Name"), max_lines=1, elem_id="op-invite-name")
                 self.role = gr.Radio(
-                    [role.value for role in Role], value=Role.ANNOTATOR.value, label="Role", elem_id="op-invite-role"
+                    [(later(role.value), role.value) for role in Role],
+                    value=Role.ANNOTATOR.value,
+                    label=later("Role"),
+                    elem_id="op-invite-role",
                 )
-                self.invite = gr.Button("Make a one-time link", variant="primary", elem_id="op-invite")
+                self.invite = gr.Button(later("Make a one-time link"), variant="primary", elem_id="op-invite")
                 self.link = gr.HTML("", elem_id="op-link", js_on_load=None)
             with gr.Column(scale=5, min_width=320, elem_classes="op-card"):
-                gr.HTML("<h3>Users</h3>", js_on_load=None)
+                gr.HTML(f"<h3>{later('Users')}</h3>", js_on_load=None)
                 self.list = gr.HTML("", elem_id="op-users", js_on_load=None)
         self.target = gr.Textbox("", visible="hidden")
         self.action = gr.Textbox("", visible="hidden")
@@ -76,8 +79,8 @@ def values(view: UsersView) -> list[Any]:
     rows = [
         Row(
             [
-                Markup(f"<b><bdi>{escape(user.name)}</bdi></b>{' (you)' if user.name == view.me else ''}"),
-                user.role.value,
+                Markup(f"<b><bdi>{escape(user.name)}</bdi></b>{_you(user, view)}"),
+                t(user.role.value),
                 render.badge(_state(user, view)),
                 render.when(user.created_at, now),
                 _buttons(user, view),
@@ -85,7 +88,11 @@ def values(view: UsersView) -> list[Any]:
         )
         for user in view.users
     ]
-    return [render.table(["name", "role", "state", "since", ""], rows, "Nobody yet."), _link(view)]
+    return [render.table([t("name"), t("role"), t("state"), t("since"), ""], rows, t("Nobody yet.")), _link(view)]
+
+
+def _you(user: User, view: UsersView) -> str:
+    return f" {t('(you)')}" if user.name == view.me else ""
 
 
 def _state(user: User, view: UsersView) -> str:
@@ -105,10 +112,10 @@ def _buttons(user: User, view: UsersView) -> Markup:
     # Erasing takes two steps: an account that is closed already submits nothing in between.
     actions = [UserAction.ENABLE, UserAction.ERASE] if user.disabled_at else [UserAction.RESET, UserAction.DISABLE]
     labels = {
-        UserAction.ENABLE: "Enable",
-        UserAction.RESET: "Reset link",
-        UserAction.DISABLE: "Disable",
-        UserAction.ERASE: "Erase…",
+        UserAction.ENABLE: t("Enable"),
+        UserAction.RESET: t("Reset link"),
+        UserAction.DISABLE: t("Disable"),
+        UserAction.ERASE: t("Erase…"),
     }
     return Markup(
         " ".join(
@@ -121,19 +128,24 @@ def _buttons(user: User, view: UsersView) -> Markup:
 
 def _erased(erased: Erased) -> str:
     """What is gone, and what the operator still has to decide about."""
-    gone = f"{erased.annotations:,} annotations are empty shells now; {erased.blanked:,} texts were blanked."
+    gone = t(
+        "{name}: {annotations} annotations are empty shells now; {texts} texts were blanked.",
+        name=erased.name,
+        annotations=f"{erased.annotations:,}",
+        texts=f"{erased.blanked:,}",
+    )
     if not erased.snapshots:
-        return render.note(f"{erased.name}: {gone} No snapshot was made with them.", "good")
+        return render.note(f"{gone} {t('No snapshot was made with them.')}", "good")
     rows = [
-        ("snapshots with their words", ", ".join(erased.snapshots)),
-        ("copies in run folders", ", ".join(erased.runs) or "none"),
-        ("model versions, now tainted", ", ".join(erased.versions) or "none"),
+        (t("snapshots with their words"), listed(erased.snapshots)),
+        (t("copies in run folders"), listed(erased.runs) or t("none")),
+        (t("model versions, now tainted"), listed(erased.versions) or t("none")),
     ]
-    told = (
-        f"{erased.name}: {gone} Files are left as they are: they freeze what models were trained on. Delete these "
+    told = t(
+        "Files are left as they are: they freeze what models were trained on. Delete these "
         "folders under FEEDBACK_HOME if the words must go, and train anew; exports and backups are yours to find."
     )
-    return f"{render.note(told, 'warn')}{render.facts(rows)}"
+    return f"{render.note(f'{gone} {told}', 'warn')}{render.facts(rows)}"
 
 
 def _link(view: UsersView) -> str:
@@ -141,11 +153,14 @@ def _link(view: UsersView) -> str:
         return _erased(view.erased)
     if not view.link:
         return ""
-    told = (
-        f"One-time link for <b><bdi>{escape(view.link_for)}</bdi></b>. It is shown only now and works once, within "
-        f"{view.link_hours:g} hours. Send it on a private channel."
+    told = t(
+        "One-time link for {name}. It is shown only now and works once, within {hours} hours. Send it on a private "
+        "channel.",
+        name=f"<b><bdi>{escape(view.link_for)}</bdi></b>",
+        hours=f"{view.link_hours:g}",
     )
     return (
-        f'<div class="op-link"><p>{told}</p><input readonly value="{escape(view.link)}" aria-label="One-time link" '
-        'onfocus="this.select()"><button type="button" class="op-button" data-copy>Copy</button></div>'
+        f'<div class="op-link"><p>{told}</p>'
+        f'<input readonly value="{escape(view.link)}" aria-label="{t("One-time link")}" onfocus="this.select()">'
+        f'<button type="button" class="op-button" data-copy>{t("Copy")}</button></div>'
     )

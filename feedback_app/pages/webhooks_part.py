@@ -9,13 +9,15 @@ import gradio as gr
 from feedback_app.handlers import webhooks as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.webhooks import WebhooksView
+from feedback_app.i18n import later, listed, message, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import QUEUED, QUICK, event
-from storage.models import WebhookDelivery
+from storage.models import Webhook, WebhookDelivery
 from storage.webhooks import WebhookEvent
 
 _EVENTS = [event.value for event in WebhookEvent]
+_CHOICES = [(later(event), event) for event in _EVENTS]
 
 
 class WebhooksPart:
@@ -24,29 +26,29 @@ class WebhooksPart:
     def __init__(self, project: gr.Dropdown) -> None:
         self.project = project
         with gr.Column(elem_classes="op-card"):
-            gr.HTML("<h3>Webhooks</h3>", js_on_load=None)
+            gr.HTML(f"<h3>{later('Webhooks')}</h3>", js_on_load=None)
             with gr.Row():
                 self.url = gr.Textbox(
-                    label="Address",
-                    info="Another program's, as https://host/path. It gets a signed POST for each event.",
+                    label=later("Address"),
+                    info=later("Another program's, as https://host/path. It gets a signed POST for each event."),
                     max_lines=1,
                     elem_id="op-webhook-url",
                     scale=3,
                 )
-                self.events = gr.CheckboxGroup(_EVENTS, value=_EVENTS, label="Events", min_width=220, scale=2)
-            self.add = gr.Button("Add webhook", elem_id="op-webhook-add")
+                self.events = gr.CheckboxGroup(_CHOICES, value=_EVENTS, label=later("Events"), min_width=220, scale=2)
+            self.add = gr.Button(later("Add webhook"), elem_id="op-webhook-add")
             self.selected = gr.Dropdown(
                 choices=[],
-                label="Webhook",
+                label=later("Webhook"),
                 elem_id="op-webhook",
                 # The server checks the number; Gradio would check it against the empty list above after a restart.
                 allow_custom_value=True,
             )
             self.shown = gr.HTML("", elem_id="op-webhook-shown", js_on_load=None)
             with gr.Row():
-                self.look = gr.Button("Look again", elem_id="op-webhook-look", min_width=100)
-                self.switch = gr.Button("Switch off or on", elem_id="op-webhook-switch", min_width=100)
-                self.remove = gr.Button("Remove", elem_id="op-webhook-remove", min_width=100)
+                self.look = gr.Button(later("Look again"), elem_id="op-webhook-look", min_width=100)
+                self.switch = gr.Button(later("Switch off or on"), elem_id="op-webhook-switch", min_width=100)
+                self.remove = gr.Button(later("Remove"), elem_id="op-webhook-remove", min_width=100)
 
     def connect(self, ctx: Context) -> None:
         """Wire the part's events: it follows the chosen project by itself."""
@@ -56,7 +58,7 @@ class WebhooksPart:
 
         def webhook_added(name: str | None, project: str | None, url: Any, events: Any) -> list[Any]:
             view = handlers.add_webhook(ctx, name, project, url, events)
-            gr.Info("The webhook is added. Give its secret to the receiver, to check the signatures with.")
+            gr.Info(t("The webhook is added. Give its secret to the receiver, to check the signatures with."))
             return [*_values(view), ""]
 
         def webhook_switched(name: str | None, project: str | None, selected: Any) -> list[Any]:
@@ -76,37 +78,46 @@ class WebhooksPart:
 
 
 def _values(view: WebhooksView) -> list[Any]:
-    choices = [(f"{row.id}: {row.url}{' (off)' if row.disabled_at else ''}", str(row.id)) for row in view.webhooks]
+    choices = [(_named(row), str(row.id)) for row in view.webhooks]
     chosen = str(view.selected.id) if view.selected else None
     return [gr.Dropdown(choices=choices, value=chosen), _shown(view)]
+
+
+def _named(row: Webhook) -> str:
+    name = f"{row.id}: {row.url}"
+    return t("{name} (off)", name=name) if row.disabled_at else name
 
 
 def _shown(view: WebhooksView) -> str:
     row = view.selected
     if row is None:
-        none = "No other program is told what happens here; add an address above."
-        return render.note("Choose a webhook to see its secret and its last deliveries." if view.webhooks else none)
+        none = t("No other program is told what happens here; add an address above.")
+        return render.note(t("Choose a webhook to see its secret and its last deliveries.") if view.webhooks else none)
     facts = render.facts(
         [
-            ("address", row.url),
-            ("events", ", ".join(row.events)),
-            ("state", "off" if row.disabled_at else "on"),
-            ("secret", Markup(f"<details><summary>show</summary><code>{render.h(row.secret)}</code></details>")),
+            (t("address"), row.url),
+            (t("events"), listed(t(one) for one in row.events)),
+            (t("state"), t("off") if row.disabled_at else t("on")),
+            (
+                t("secret"),
+                Markup(f"<details><summary>{t('show')}</summary><code>{render.h(row.secret)}</code></details>"),
+            ),
         ]
     )
     rows = [
-        Row([str(one.id), one.event, render.when(one.created_at, view.now), _outcome(one, view), str(one.attempts)])
+        Row([str(one.id), t(one.event), render.when(one.created_at, view.now), _outcome(one, view), str(one.attempts)])
         for one in view.deliveries
     ]
-    columns = ["number", "event", "happened", "outcome", "attempts"]
-    return facts + render.table(columns, rows, "Nothing was sent yet.")
+    columns = [t("number"), t("event"), t("happened"), t("outcome"), t("attempts")]
+    return facts + render.table(columns, rows, t("Nothing was sent yet."))
 
 
 def _outcome(one: WebhookDelivery, view: WebhooksView) -> Any:
     if one.delivered_at is not None:
-        return Markup(f"delivered {render.when(one.delivered_at, view.now)}")
+        return Markup(t("delivered {when}", when=render.when(one.delivered_at, view.now)))
     if one.next_attempt_at is None:
-        return f"given up: {one.last_error}"
+        return t("given up: {why}", why=message(one.last_error or ""))
     if one.last_error is None:
-        return "waiting"
-    return Markup(f"{render.h(one.last_error)}; again {render.when(one.next_attempt_at, view.now)}")
+        return t("waiting")
+    again = render.when(one.next_attempt_at, view.now)
+    return Markup(t("{why}; again {when}", why=render.h(message(one.last_error)), when=again))

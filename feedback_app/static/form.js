@@ -4,6 +4,7 @@
 (() => {
   "use strict";
   const feedback = (window.feedback = window.feedback || {});
+  const { t } = feedback;
   const LETTERS = "ABCDEFGH";
   const make = (tag, props = {}, ...children) => {
     const node = Object.assign(document.createElement(tag), props);
@@ -40,7 +41,7 @@
 
   // --- ratings ---
   const scale = (criterion, letter, chosen, choose) => {
-    const group = grouped(make("div", { className: "fb-scale" }), `${criterion.name} of ${letter}`, "radiogroup");
+    const group = grouped(make("div", { className: "fb-scale" }), t("{criterion} of {letter}", { criterion: criterion.name, letter }), "radiogroup");
     for (let value = criterion.low; value <= criterion.high; value++) {
       const input = make("input", { type: "radio", name: `${letter}-${criterion.id}`, value: String(value) });
       input.checked = chosen() === value;
@@ -58,6 +59,14 @@
       });
       group.append(label);
     }
+    // With keys, Delete does.
+    group.addEventListener("keydown", (event) => {
+      const picked = group.querySelector("input:checked");
+      if (!picked || !["Delete", "Backspace"].includes(event.key)) return;
+      event.preventDefault();
+      picked.checked = false;
+      choose(null);
+    });
     return group;
   };
   const number = (criterion, letter, chosen, choose) => {
@@ -66,7 +75,7 @@
     input.max = criterion.high;
     input.value = chosen() ?? "";
     input.placeholder = `${criterion.low}–${criterion.high}`;
-    input.setAttribute("aria-label", `${criterion.name} of ${letter}`);
+    input.setAttribute("aria-label", t("{criterion} of {letter}", { criterion: criterion.name, letter }));
     input.addEventListener("change", () => choose(input.value === "" ? null : Math.round(input.value)));
     return input;
   };
@@ -97,11 +106,10 @@
   const quoteOf = (side, critique) => Array.from(side.text).slice(critique.start, critique.end).join("");
   const critiqueOf = (side, letter, critique, redraw) => {
     const marked = critique.start !== null;
-    const about = marked ? "the passage" : letter;
     const block = make("div", { className: marked ? "fb-passage" : "fb-whole" });
     const fix = field(
       "fb-fix",
-      "What should it say instead?",
+      t("What should it say instead?"),
       critique.fix,
       1,
       (text) => {
@@ -116,7 +124,7 @@
     if (marked) {
       const quote = quoteOf(side, critique);
       const off = make("button", { type: "button", className: "fb-off-mark", textContent: "✕" });
-      off.setAttribute("aria-label", `Take the mark off “${quote.slice(0, 60)}”`);
+      off.setAttribute("aria-label", t("Take the mark off “{quote}”", { quote: quote.slice(0, 60) }));
       off.addEventListener("click", () => {
         const kept = critique.text || critique.fix || critique.tags.length;
         if (kept) critique.start = critique.end = null;
@@ -126,14 +134,17 @@
       });
       block.append(make("p", { className: "fb-quote" }, make("q", { textContent: quote }), off));
     }
-    const placeholder = marked ? "What is wrong, or good, here?" : "What should be different, and what is good? Be specific.";
-    const label = marked ? `Critique of a passage of ${letter}` : `Critique of ${letter}`;
+    const placeholder = marked
+      ? t("What is wrong, or good, here?")
+      : t("What should be different, and what is good? Be specific.");
+    const label = marked ? t("Critique of a passage of {letter}", { letter }) : t("Critique of {letter}", { letter });
+    const about = marked ? t("Tags of the passage") : t("Tags of {letter}", { letter });
     const say = (text) => {
       critique.text = text;
       fresh();
     };
     block.append(field(marked ? "fb-passage-text" : "fb-critique", label, critique.text, 2, say, placeholder));
-    if (it.tags.length) block.append(tagsOf(critique, `Tags of ${about}`, fresh));
+    if (it.tags.length) block.append(tagsOf(critique, about, fresh));
     block.append(fix);
     fresh();
     return block;
@@ -205,14 +216,14 @@
       const tag = { same: "span", gone: "del", new: "ins" };
       shown.replaceChildren(...parts.map(({ kind, text }) => make(tag[kind], { textContent: text })));
     };
-    grouped(shown, `What changes in ${letter}`);
+    grouped(shown, t("What changes in {letter}", { letter }));
     const change = (text) => {
       side.refinement = text;
       draw();
     };
-    const area = field("fb-rewritten", `${letter} as it should be`, side.refinement, 5, change);
-    const note = "Change as little or as much as you like; left as it is, it does not count.";
-    box.append(make("summary", { textContent: `Rewrite ${letter}` }), area, shown, make("p", { className: "fb-note", textContent: note }));
+    const area = field("fb-rewritten", t("{letter} as it should be", { letter }), side.refinement, 5, change);
+    const note = t("Change as little or as much as you like; left as it is, it does not count.");
+    box.append(make("summary", { textContent: t("Rewrite {letter}", { letter }) }), area, shown, make("p", { className: "fb-note", textContent: note }));
     box.open = opened.has(letter) || side.refinement !== side.text;
     box.addEventListener("toggle", () => (box.open ? opened.add(letter) : opened.delete(letter)));
     draw();
@@ -236,7 +247,7 @@
       area.value = source;
     });
     for (const kind of ["keyup", "select", "pointerup"]) area.addEventListener(kind, feedback.followSelection);
-    area.setAttribute("aria-label", `Plain text of ${LETTERS[number]}: select a passage, then press C`);
+    area.setAttribute("aria-label", t("Plain text of {letter}: select a passage, then press C", { letter: LETTERS[number] }));
     area.addEventListener("keydown", (event) => {
       if (event.key.toLowerCase() !== "c" || event.ctrlKey || event.metaKey || event.altKey) return;
       if (feedback.criticiseSelection()) event.preventDefault();
@@ -259,19 +270,19 @@
 
   // --- verdict ---
   const OUTCOMES = [
-    ["first", "A", " is better", "1"],
-    ["second", "B", " is better", "2"],
-    ["tie", "Tie", "", "3"],
-    ["both_bad", "Both bad", "", "4"],
+    ["first", "A", t(" is better"), "1"],
+    ["second", "B", t(" is better"), "2"],
+    ["tie", t("Tie"), "", "3"],
+    ["both_bad", t("Both bad"), "", "4"],
   ];
   const STRENGTHS = [
-    [1, "slightly"],
-    [2, "clearly"],
-    [3, "much"],
+    [1, t("slightly")],
+    [2, t("clearly")],
+    [3, t("much")],
   ];
   const decided = () => ["first", "second"].includes(it.outcome);
   const verdict = (root) => {
-    const outcomes = grouped(make("div", { className: "fb-outcomes" }), "Which is better?");
+    const outcomes = grouped(make("div", { className: "fb-outcomes" }), t("Which is better?"));
     for (const [outcome, label, rest, key] of OUTCOMES) {
       const button = make("button", { type: "button", id: `fb-pick-${outcome}` });
       button.dataset.outcome = outcome;
@@ -280,7 +291,7 @@
       button.addEventListener("click", () => pick(outcome));
       outcomes.append(button);
     }
-    const strengths = grouped(make("div", { className: "fb-strengths" }), "How much better?");
+    const strengths = grouped(make("div", { className: "fb-strengths" }), t("How much better?"));
     for (const [strength, label] of STRENGTHS) {
       const button = make("button", { type: "button", textContent: label });
       button.dataset.strength = strength;
@@ -364,7 +375,7 @@
         element.classList.toggle("fb-off", !side);
         element.classList.remove("chosen");
         if (element.classList.contains("fb-as-plain")) feedback.showPlain(number, false);
-        grouped(element, `Completion ${LETTERS[number]}`);
+        grouped(element, t("Completion {letter}", { letter: LETTERS[number] }));
         if (it.kind === "ranking" && side) element.tabIndex = 0;
         else element.removeAttribute("tabindex");
         const letter = LETTERS[number];

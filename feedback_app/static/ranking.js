@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const feedback = (window.feedback = window.feedback || {});
+  const { t } = feedback;
   const LETTERS = "ABCDEFGH";
   const DRAG = 6; // pixels before a press becomes a drag
   const make = (tag, props = {}, ...children) => {
@@ -31,15 +32,15 @@
     const it = orderOf(given);
     const live = make("p", { className: "fb-unseen" });
     live.setAttribute("aria-live", "polite");
-    const best = make("span", { className: "fb-end", textContent: "Best" });
+    const best = make("span", { className: "fb-end", textContent: t("Best") });
     const list = make("ol", { className: "fb-order" });
-    list.setAttribute("aria-label", "Your order, best first");
+    list.setAttribute("aria-label", t("Your order, best first"));
     const rest = make("ol", { className: "fb-unranked" });
-    rest.setAttribute("aria-label", "Not ranked yet");
-    const again = make("button", { type: "button", className: "fb-plain fb-again", textContent: "Start over" });
+    rest.setAttribute("aria-label", t("Not ranked yet"));
+    const again = make("button", { type: "button", className: "fb-plain fb-again", textContent: t("Start over") });
     again.addEventListener("click", () => {
       it.order.length = it.ties.length = 0;
-      done("Nothing is ranked.");
+      done(t("Nothing is ranked."));
     });
     root.replaceChildren(best, list, rest, again, live);
 
@@ -60,7 +61,7 @@
       if (focus !== null) root.querySelector(`[data-side="${focus}"]`)?.focus();
       live.textContent = said;
     };
-    const told = (side) => `${LETTERS[side]} is number ${ranksOf(it, count)[side]} of ${count}.`;
+    const told = (side) => t("{letter} is number {rank} of {count}.", { letter: LETTERS[side], rank: ranksOf(it, count)[side], count });
     const append = (side) => {
       putIn(side, it.order.length);
       const left = unranked();
@@ -79,7 +80,7 @@
       if (at < 0 || at >= it.ties.length) return;
       it.ties[at] = !it.ties[at];
       const [one, other] = [it.order[at], it.order[at + 1]].map((side) => LETTERS[side]);
-      done(it.ties[at] ? `${one} and ${other} are tied.` : `${one} is better than ${other}.`, it.order[at + 1]);
+      done(it.ties[at] ? t("{one} and {other} are tied.", { one, other }) : t("{one} is better than {other}.", { one, other }), it.order[at + 1]);
     };
     const keyed = (event, side) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -88,7 +89,7 @@
       else if (event.key === "=") tie(it.order.indexOf(side) - 1);
       else if (event.key === "Backspace" || event.key === "Delete") {
         takeOut(side);
-        done(`${LETTERS[side]} is not ranked.`, side);
+        done(t("{letter} is not ranked.", { letter: LETTERS[side] }), side);
       } else return;
       event.preventDefault();
     };
@@ -151,9 +152,16 @@
       const chip = make("button", { type: "button", className: "fb-chip" });
       chip.dataset.side = side;
       chip.append(make("kbd", { textContent: String(side + 1) }), make("b", { textContent: LETTERS[side] }));
-      const where = rank === null ? "not ranked; press to give it the next place" : `number ${rank} of ${count}`;
-      chip.setAttribute("aria-label", `${LETTERS[side]}, ${where}`);
-      chip.title = rank === null ? "Press: next place. Drag: any place." : "Drag, or arrow keys; = ties it with the one before";
+      const letter = LETTERS[side];
+      const label =
+        rank === null
+          ? t("{letter}, not ranked; press to give it the next place", { letter })
+          : t("{letter}, number {rank} of {count}", { letter, rank, count });
+      chip.setAttribute("aria-label", label);
+      chip.title =
+        rank === null
+          ? t("Press: next place. Drag: any place.")
+          : t("Drag, or arrow keys; = ties it with the one before");
       chip.addEventListener("keydown", (event) => keyed(event, side));
       draggable(chip, side);
       return make("li", {}, chip);
@@ -163,8 +171,10 @@
       const gap = make("button", { type: "button", className: "fb-gap", textContent: tied ? "=" : "›" });
       const [one, other] = [it.order[at], it.order[at + 1]].map((side) => LETTERS[side]);
       gap.setAttribute("aria-pressed", String(tied));
-      gap.setAttribute("aria-label", `Tie between ${one} and ${other}`);
-      gap.title = tied ? `${one} and ${other} are tied` : `${one} is better than ${other}; press for a tie`;
+      gap.setAttribute("aria-label", t("Tie between {one} and {other}", { one, other }));
+      gap.title = tied
+        ? t("{one} and {other} are tied", { one, other })
+        : t("{one} is better than {other}; press for a tie", { one, other });
       gap.addEventListener("click", () => tie(at));
       return make("li", {}, gap);
     };
@@ -176,11 +186,11 @@
       rest.replaceChildren(...unranked().map((side) => chipOf(side, null)));
       root.classList.toggle("empty", it.order.length === 0);
       again.hidden = it.order.length === 0;
-      best.textContent = it.order.length ? "Best" : "Pick the best first:";
+      best.textContent = it.order.length ? t("Best") : t("Pick the best first:");
       for (let side = 0; side < count; side++) {
         const element = feedback.sideElement(side);
         const badge = element?.querySelector(".fb-rank");
-        if (badge) badge.textContent = ranks[side] === null ? "" : `${ranks[side]} of ${count}`;
+        if (badge) badge.textContent = ranks[side] === null ? "" : t("{rank} of {count}", { rank: ranks[side], count });
         element?.classList.toggle("chosen", ranks[side] === 1);
       }
     };

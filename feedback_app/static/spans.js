@@ -57,7 +57,7 @@
   button.type = "button";
   button.hidden = true;
   const label = document.createElement("span");
-  label.textContent = "Criticise this passage";
+  label.textContent = feedback.t("Criticise this passage");
   const key = document.createElement("kbd");
   key.textContent = "C";
   button.append(label);
