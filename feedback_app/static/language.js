@@ -3,6 +3,9 @@
   "use strict";
   const feedback = (window.feedback = window.feedback || {});
   const language = document.documentElement.lang || "en";
+  // How numbers and times are written: the browser's way where it speaks the page's language.
+  const own = Intl.DateTimeFormat().resolvedOptions();
+  feedback.locale = own.locale.split("-")[0] === language.split("-")[0] ? own.locale : language;
   // Gradio asks the browser for a language; the person may have chosen another one here.
   Object.defineProperty(navigator, "language", { value: language, configurable: true });
   Object.defineProperty(navigator, "languages", { value: [language], configurable: true });
@@ -12,9 +15,8 @@
     (feedback.words?.[text] ?? text).replace(/\{(\w+)\}/g, (place, name) => values[name] ?? place);
   /** `one` or `many` as English has it for `n`. */
   feedback.plural = (n, one, many, values = {}) =>
-    feedback.t(n === 1 ? one : many, { n: n.toLocaleString(language), ...values });
+    feedback.t(n === 1 ? one : many, { n: n.toLocaleString(feedback.locale), ...values });
 
   // The server writes times in this zone.
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (zone) document.cookie = `feedback_zone=${zone}; path=/; max-age=31536000; samesite=lax`;
+  if (own.timeZone) document.cookie = `feedback_zone=${own.timeZone}; path=/; max-age=31536000; samesite=lax`;
 })();

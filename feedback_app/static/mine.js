@@ -3,22 +3,23 @@
 (() => {
   "use strict";
   const feedback = (window.feedback = window.feedback || {});
+  const { t, plural } = feedback;
   const mine = (feedback.mine = {});
   const root = document.documentElement;
   const SAY = {
-    states: { counts: "counts", draft: "draft", revised: "revised since", withdrawn: "withdrawn" },
+    states: { counts: t("counts"), draft: t("draft"), revised: t("revised since"), withdrawn: t("withdrawn") },
     choices: [
-      ["counts", "What counts"],
-      ["draft", "Drafts"],
-      ["revised", "Revised since"],
-      ["withdrawn", "Withdrawn"],
-      ["all", "Everything submitted"],
+      ["counts", t("What counts")],
+      ["draft", t("Drafts")],
+      ["revised", t("Revised since")],
+      ["withdrawn", t("Withdrawn")],
+      ["all", t("Everything submitted")],
     ],
-    outcomes: { first: "A better", second: "B better", tie: "Tie", both_bad: "Both bad" },
-    strengths: { 1: "slightly", 2: "clearly", 3: "much" },
-    confirm:
-      "Take this annotation back? Nothing will be trained on it any more, models that were are marked, and somebody " +
-      "else gets the item. You cannot submit it again.",
+    outcomes: { first: t("A better"), second: t("B better"), tie: t("Tie"), both_bad: t("Both bad") },
+    strengths: { 1: t("slightly"), 2: t("clearly"), 3: t("much") },
+    confirm: t(
+      "Take this annotation back? Nothing will be trained on it any more, models that were are marked, and somebody else gets the item. You cannot submit it again.",
+    ),
   };
   const make = (tag, props = {}, ...children) => {
     const node = Object.assign(document.createElement(tag), props);
@@ -26,11 +27,14 @@
     return node;
   };
   const press = (id) => document.getElementById(id)?.click();
-  const count = (n, one, many = `${one}s`) => (n ? `${n} ${n === 1 ? one : many}` : "");
+  const verdictOf = ({ outcome, strength }) =>
+    strength
+      ? t("{outcome}, {strength}", { outcome: SAY.outcomes[outcome], strength: SAY.strengths[strength] })
+      : SAY.outcomes[outcome];
 
   // Times are the reader's: their zone, their way of writing.
-  const short = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-  const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const short = new Intl.DateTimeFormat(feedback.locale, { dateStyle: "medium", timeStyle: "short" });
+  const exact = new Intl.DateTimeFormat(feedback.locale, { dateStyle: "full", timeStyle: "long" });
   const time = (iso) => {
     const moment = new Date(iso);
     return make("time", { dateTime: iso, title: exact.format(moment), textContent: short.format(moment) });
@@ -93,13 +97,13 @@
     const draw = () => {
       const { projects = [], notice = "" } = props.value || {};
       const fields = [
-        labelled("Search", input("text", "search", { placeholder: "Words that stand in it", maxLength: 200 }), "mi-wide"),
+        labelled(t("Search"), input("text", "search", { placeholder: t("Words that stand in it"), maxLength: 200 }), "mi-wide"),
         projects.length > 1
-          ? labelled("Project", select("project", [["", "All projects"], ...projects.map((name) => [name, name])]))
+          ? labelled(t("Project"), select("project", [["", t("All projects")], ...projects.map((name) => [name, name])]))
           : null,
-        labelled("State", select("state", SAY.choices)),
-        labelled("From", input("since", "date")),
-        labelled("To", input("until", "date")),
+        labelled(t("State"), select("state", SAY.choices)),
+        labelled(t("From"), input("since", "date")),
+        labelled(t("To"), input("until", "date")),
       ];
       box.replaceChildren(...(notice ? [note(notice)] : []), make("div", { className: "mi-fields" }, ...fields));
     };
@@ -117,15 +121,13 @@
   let chosen = null; // the one that is open
   let left = null; // the one that was
   const glance = (line) => {
-    const verdict = line.outcome
-      ? SAY.outcomes[line.outcome] + (line.strength ? `, ${SAY.strengths[line.strength]}` : "")
-      : count(line.ranked, "ranked", "ranked");
+    const { ranked, ratings, critiques, refinements } = line;
     const parts = [
-      verdict,
-      count(line.ratings, "rating"),
-      count(line.critiques, "critique"),
-      count(line.refinements, "rewrite"),
-      line.begun ? "change begun" : "",
+      line.outcome ? verdictOf(line) : ranked ? plural(ranked, "{n} ranked", "{n} ranked") : "",
+      ratings ? plural(ratings, "{n} rating", "{n} ratings") : "",
+      critiques ? plural(critiques, "{n} critique", "{n} critiques") : "",
+      refinements ? plural(refinements, "{n} rewrite", "{n} rewrites") : "",
+      line.begun ? t("change begun") : "",
     ];
     return parts.filter(Boolean).join(" · ");
   };
@@ -156,15 +158,15 @@
     const box = make("div", { className: "mi-empty" });
     box.setAttribute("role", "status");
     if (!filtered) {
-      const go = make("a", { className: "mi-go", href: "/annotate/", textContent: "Start annotating" });
-      const text = "Everything you submit appears here: to read again, to change, or to take back.";
-      box.append(make("h2", { textContent: "You have not judged anything yet" }), make("p", { textContent: text }), go);
+      const go = make("a", { className: "mi-go", href: "/annotate/", textContent: t("Start annotating") });
+      const text = t("Everything you submit appears here: to read again, to change, or to take back.");
+      box.append(make("h2", { textContent: t("You have not judged anything yet") }), make("p", { textContent: text }), go);
       return box;
     }
-    const clear = make("button", { type: "button", className: "mi-go", textContent: "Clear the search" });
+    const clear = make("button", { type: "button", className: "mi-go", textContent: t("Clear the search") });
     clear.addEventListener("click", () => mine.clear());
-    const text = "Try fewer words, another state, or a longer time.";
-    box.append(make("h2", { textContent: "Nothing fits" }), make("p", { textContent: text }), clear);
+    const text = t("Try fewer words, another state, or a longer time.");
+    box.append(make("h2", { textContent: t("Nothing fits") }), make("p", { textContent: text }), clear);
     return box;
   };
   mine.lines = (element, props, watch) => {
@@ -180,7 +182,7 @@
       const list = make("ul", {}, ...lines.map((line) => row(line, several)));
       box.replaceChildren(list);
       if (value.following) {
-        const more = make("button", { type: "button", className: "mi-more", textContent: "Show older ones" });
+        const more = make("button", { type: "button", className: "mi-more", textContent: t("Show older ones") });
         more.addEventListener("click", () => look(value.following));
         box.append(more);
       }
@@ -219,27 +221,27 @@
       show(chosen);
       const stage = make("div", { id: "fb-stage" });
       Object.assign(stage.dataset, { state: "item", kind: value.kind });
-      const back = make("button", { type: "button", className: "fb-plain", textContent: "← All annotations" });
+      const back = make("button", { type: "button", className: "fb-plain", textContent: t("← All annotations") });
       back.addEventListener("click", () => {
         left = chosen;
         revise(false);
         show(null);
         look();
       });
-      const title = make("h1", { tabIndex: -1 }, "Your annotation ", badge(value.state));
+      const title = make("h1", { tabIndex: -1 }, t("Your annotation"), " ", badge(value.state));
       const buttons = make("div", { className: "mi-buttons" });
       if (value.state === "counts") {
-        const change = make("button", { type: "button", className: "mi-change", textContent: "Change it" });
+        const change = make("button", { type: "button", className: "mi-change", textContent: t("Change it") });
         change.addEventListener("click", () => {
           revise(true);
           title.focus(); // the button is gone
         });
-        const take = make("button", { type: "button", className: "mi-take", textContent: "Take it back…" });
+        const take = make("button", { type: "button", className: "mi-take", textContent: t("Take it back…") });
         take.addEventListener("click", () => window.confirm(SAY.confirm) && press("mi-withdraw"));
         buttons.append(change, take);
       }
       if (value.state === "draft") {
-        buttons.append(make("a", { className: "mi-change", href: `/annotate/?project=${encodeURIComponent(value.project)}`, textContent: "Go on with it" }));
+        buttons.append(make("a", { className: "mi-change", href: `/annotate/?project=${encodeURIComponent(value.project)}`, textContent: t("Go on with it") }));
       }
       box.replaceChildren(back, make("div", { className: "mi-title" }, title, buttons), stage);
       if (value.notice) box.append(note(value.notice));
@@ -258,10 +260,9 @@
     const list = make("dl", {});
     const add = (name, ...what) => list.append(make("dt", { textContent: name }), make("dd", { dir: "auto" }, ...what));
     if (version.outcome) {
-      const strength = version.strength ? `, ${SAY.strengths[version.strength]}` : "";
-      add("Verdict", SAY.outcomes[version.outcome] + strength);
+      add(t("Verdict"), verdictOf(version));
     }
-    if (version.order.length) add("Order", order(version.order));
+    if (version.order.length) add(t("Order"), order(version.order));
     const ratings = new Map();
     for (const [letter, name, value] of version.ratings) ratings.set(name, [...(ratings.get(name) || []), `${letter} ${value}`]);
     for (const [name, values] of ratings) add(name, values.sort().join(" · "));
@@ -270,12 +271,12 @@
         one.quote ? make("q", { className: "mi-quote", textContent: one.quote }) : "",
         one.text ? make("p", { textContent: one.text }) : "",
         one.tags.length ? make("p", { className: "mi-tags", textContent: one.tags.join(", ") }) : "",
-        one.fix ? make("p", { textContent: `Better: ${one.fix}` }) : "",
+        one.fix ? make("p", { textContent: t("Better: {fix}", { fix: one.fix }) }) : "",
       ];
-      add(`Critique of ${one.of}`, ...words);
+      add(t("Critique of {letter}", { letter: one.of }), ...words);
     }
-    for (const one of version.refinements) add(`${one.of} rewritten`, make("p", { textContent: one.text }));
-    if (!list.children.length) return make("p", { className: "mi-blank", textContent: "Nothing was submitted." });
+    for (const one of version.refinements) add(t("{letter} rewritten", { letter: one.of }), make("p", { textContent: one.text }));
+    if (!list.children.length) return make("p", { className: "mi-blank", textContent: t("Nothing was submitted.") });
     return list;
   };
   mine.said = (element, props, watch) => {
@@ -286,7 +287,9 @@
         const head = make("header", {}, time(version.at), n === 0 && version.state === "counts" ? "" : badge(version.state));
         return make("article", {}, head, told(version));
       });
-      const title = versions.length > 1 ? `What you said (${versions.length} versions)` : "What you said";
+      const title = versions.length > 1
+          ? t("What you said ({n} versions)", { n: versions.length })
+          : t("What you said");
       box.replaceChildren(...(versions.length ? [make("h2", { textContent: title }), ...articles] : []));
     };
     watch("value", draw);

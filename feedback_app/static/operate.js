@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const feedback = (window.feedback = window.feedback || {});
+  const { t } = feedback;
   feedback.chosen = { run: null, version: null, user: null, action: null };
 
   const press = (id) => document.getElementById(id)?.click();
@@ -16,11 +17,13 @@
     }
   };
   const QUESTIONS = {
-    disable: (name) => `Disable ${name}? They are signed out everywhere at once. Their annotations stay.`,
+    disable: (name) => t("Disable {name}? They are signed out everywhere at once. Their annotations stay.", { name }),
     erase: (name) =>
-      `Erase ${name} for good? Everything they wrote and chose, their name and their ways in are deleted. ` +
-      "There is no way back.",
-    reset: (name) => `Make a reset link for ${name}? Using it replaces their password.`,
+      t(
+        "Erase {name} for good? Everything they wrote and chose, their name and their ways in are deleted. There is no way back.",
+        { name },
+      ),
+    reset: (name) => t("Make a reset link for {name}? Using it replaces their password.", { name }),
   };
   document.addEventListener("click", (event) => {
     const target = event.target instanceof Element ? event.target : null;
@@ -39,7 +42,7 @@
       const field = copy.parentElement.querySelector("input");
       field.select();
       navigator.clipboard?.writeText(field.value).then(
-        () => (copy.textContent = "Copied"),
+        () => (copy.textContent = t("Copied")),
         () => {},
       );
     }
