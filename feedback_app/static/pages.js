@@ -20,7 +20,7 @@
     if (response.ok && own && response.url.endsWith("/run/saved")) feedback.saved?.();
     // An event outside the queue fails without a word of Gradio's.
     if (response.status === 500 && own && response.url.includes("/run/")) {
-      feedback.notice("Something went wrong; what you typed is kept. Try again, or tell an operator.");
+      feedback.notice(feedback.t("Something went wrong; what you typed is kept. Try again, or tell an operator."));
     }
     return response;
   };
@@ -72,8 +72,8 @@
     panel.setAttribute("aria-labelledby", title.id);
     panel.classList.add("open");
     document.documentElement.classList.add("fb-veiled");
-    const first = panel.querySelector("textarea, input, [data-close]");
-    if (first) first.focus();
+    const first = ["input:checked", "textarea", "[data-close]"].map((what) => panel.querySelector(what)).find(Boolean);
+    first?.focus();
   };
   const closeMenus = (but = null) => {
     document.querySelectorAll("details.fb-menu[open]").forEach((menu) => {

@@ -169,7 +169,7 @@ def test_on_a_phone_nothing_overflows_and_targets_are_large_enough(house, visit,
 def test_an_empty_queue_says_so_and_fills_by_itself(house, visit):
     name, project = house.person(), house.project()
     with visit(name, url_of(project)) as page:
-        page.wait_for_selector("text=Items are being written")
+        page.wait_for_selector("text=Nothing to judge right now")
         assert not page.is_visible("#fb-submit")
         with house.sessions.begin() as session:
             factories.make_items(session, factories.projects.get_project(session, project), 1)
