@@ -125,14 +125,20 @@ def make_theme() -> gr.themes.Base:
 
 # Scripts of a page beside pages.js and its own, in the order in which they need each other.
 _SCRIPTS = {
-    "annotate": ("words", "spans", "ranking", "form"),
+    "annotate": ("words", "spans", "ranking", "form", "lesson"),
     "mine": ("words", "spans", "ranking", "form", "annotate"),
+    "play": ("words", "spans", "ranking", "form", "annotate"),
 }
 
 
 # The form of an annotation looks the same wherever it is filled in.
 _FORM_STYLES = ("annotate", "saying", "working")
-_STYLES = {"annotate": _FORM_STYLES, "mine": (*_FORM_STYLES, "mine"), "operate": ("operate", "pictures")}
+_STYLES = {
+    "annotate": (*_FORM_STYLES, "lesson"),
+    "mine": (*_FORM_STYLES, "mine"),
+    "play": (*_FORM_STYLES, "play"),
+    "operate": ("operate", "pictures"),
+}
 
 
 def styles(page: str) -> tuple[str, ...]:

@@ -69,13 +69,18 @@ GOES_TO_LOGIN = {"/", "/login/oidc", "/login/oidc/callback", "/logout", "/accoun
 
 # Pages of Gradio: who may enter, and the names of their functions.
 PAGES: dict[str, tuple[frozenset[Role], set[str]]] = {
-    "/annotate": (PEOPLE, {"opened", "changed", "looked", "submitted", "skipped", "flagged", "saved"}),
+    "/annotate": (PEOPLE, {"opened", "changed", "looked", "submitted", "practised", "skipped", "flagged", "saved"}),
     "/mine": (PEOPLE, {"opened", "looked", "chosen", "saved", "dropped", "revised", "withdrawn"}),
+    "/play": (
+        PEOPLE,
+        {"opened", "changed", "kept", "sent", "stopped", "left", "saved", "submitted", "continued"},
+    ),
     "/operate": (
         OPERATORS,
         {
             "everything", "runs", "models", "data", "users", "project", "preview", "look", "members_seen",
             "start", "cancel", "decide", "take", "add", "invite", "act", "create", "save", "members_saved",
+            "gold_seen", "gold_saved", "gold_marked", "gold_unmarked", "gold_decided",
             "webhooks_seen", "webhook_added", "webhook_switched", "webhook_removed",
         },
     ),
@@ -184,6 +189,8 @@ def _refuses(function: Any, name: str | None, values: list[Any]) -> bool:
         made = function(request, *values)
         if inspect.isgenerator(made):
             next(made, None)
+        if inspect.isasyncgen(made):
+            made = asyncio.run(anext(made, None))
     except gr.Error as error:
         return isinstance(error.__cause__, NotAllowed)
     # Some parts of a page show what their handler said in place of a toast.
