@@ -48,6 +48,7 @@
   };
   // After a submit the new item has the focus, and is announced.
   const land = (item) => {
+    if (document.querySelector('#fb-stage[data-lesson="shown"]')) return; // static/lesson.js has it
     const here = document.activeElement;
     if (here !== document.body && !here?.closest("#fb-work, #fb-actions, .fb-panel")) return;
     if (!item) return feedback.say?.(feedback.t("Done. Nothing is left for you right now."));

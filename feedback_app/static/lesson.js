@@ -12,7 +12,7 @@
         event.preventDefault();
         go()?.click();
       }
-      if (!inside || event.ctrlKey || event.metaKey) event.stopPropagation();
+      event.stopPropagation(); // what the browser does by itself, as Enter on a button, still happens
     },
     true,
   );
