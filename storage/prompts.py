@@ -16,6 +16,7 @@ from storage.errors import Invalid
 from storage.models import Base, Completion, JsonObject, Message, Project, Prompt
 
 ROLES = ("system", "user", "assistant")
+PLAYGROUND_SOURCE = "playground"  # of a prompt that somebody wrote for themselves: the queue is not filled with it
 _UNSTORABLE = {0: "\ufffd", **dict.fromkeys(range(0xD800, 0xE000), "\ufffd")}
 
 T = TypeVar("T", bound=Base)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from storage.enums import AssignmentStatus, ItemStatus
 from storage.erasure import ERASED_SOURCE
 from storage.models import Assignment, Completion, Item, ItemCompletion, Project, Prompt, utc_now
+from storage.prompts import PLAYGROUND_SOURCE
 
 
 class QueueCounts(NamedTuple):
@@ -56,7 +57,8 @@ def queue_counts(session: Session, project: Project, *, now: datetime | None = N
 def prompts_to_generate(session: Session, project: Project, limit: int) -> list[Prompt]:
     """The prompts that most need a new item: none open or flagged, fewest annotations, then fewest items, then oldest.
 
-    Prompts of every split: what people say about test prompts measures models and never trains one.
+    Prompts of every split: what people say about test prompts measures models and never trains one. Not what people
+    wrote in the playground: that is theirs.
     """
     taken = exists().where(Item.prompt_id == Prompt.id, Item.status.in_((ItemStatus.OPEN, ItemStatus.FLAGGED)))
     judged = select(func.coalesce(func.sum(Item.judged), 0)).where(Item.prompt_id == Prompt.id).scalar_subquery()
@@ -64,7 +66,7 @@ def prompts_to_generate(session: Session, project: Project, limit: int) -> list[
     # Ids first: the sort then carries no messages.
     wanted = session.scalars(
         select(Prompt.id)
-        .where(Prompt.project_id == project.id, Prompt.source != ERASED_SOURCE, ~taken)
+        .where(Prompt.project_id == project.id, Prompt.source.not_in((ERASED_SOURCE, PLAYGROUND_SOURCE)), ~taken)
         .order_by(judged, items, Prompt.id)
         .limit(limit)
     ).all()

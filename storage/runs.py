@@ -234,17 +234,21 @@ def request_cancel(session: Session, run: Run, user: User | None, *, now: dateti
 
 
 def requeue_lost(
-    session: Session, older_than: timedelta, now: datetime | None = None, max_attempts: int = 3
+    session: Session,
+    older_than: timedelta,
+    now: datetime | None = None,
+    max_attempts: int = 3,
+    kinds: Collection[RunKind] = tuple(RunKind),
 ) -> list[int]:
     """Take runs from workers that have not been heard for `older_than`; returns the ids that went back to the queue.
 
-    One that was to be cancelled is; one that has been claimed `max_attempts` times fails, so that a run that kills
-    its worker cannot go round for ever.
+    Looks at runs of `kinds` only. One that was to be cancelled is; one that has been claimed `max_attempts` times
+    fails, so that a run that kills its worker cannot go round for ever.
     """
     moment = now or utc_now()
     lost = session.scalars(
         select(Run)
-        .where(Run.status == RunStatus.RUNNING, Run.heartbeat_at < moment - older_than)
+        .where(Run.status == RunStatus.RUNNING, Run.kind.in_(list(kinds)), Run.heartbeat_at < moment - older_than)
         .order_by(Run.id)
         .with_for_update(skip_locked=True, of=Run)
         .execution_options(populate_existing=True)

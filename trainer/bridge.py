@@ -7,30 +7,24 @@ import os
 import random
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from storage.artifacts import atomic_write, folder_sha256, publish_folder
 from storage.configs import GenerateConfig, SamplingSettings, parse
 from storage.enums import CompletionOrigin, ItemKind, ModelKind, RunKind
-from storage.errors import ModelUnusable, NotEnoughData
+from storage.errors import NotEnoughData
 from storage.items import add_item, mark_stale, prompts_to_generate
 from storage.models import Completion, ModelVersion, Project, Prompt, Run
+from storage.playground import take_up_again
 from storage.prompts import add_completion
 from storage.registry import base_version, champion, list_versions, newest_candidate, next_number, register_version
 from storage.runs import add_log
-from storage.scores import Score, add_scores, ensemble
+from storage.scores import Score, add_scores
 from storage.snapshots import snapshot_paths, verify_snapshot
 from trainer.folder import Job, RunFolder
-
-
-class Place(NamedTuple):
-    """Where things are for this worker."""
-
-    home: Path
-    default_base_model: str
-    device: str
+from trainer.place import Place, adapter_of, rewards_for
 
 
 def lay_out(session: Session, run: Run, place: Place) -> RunFolder:
@@ -41,7 +35,9 @@ def lay_out(session: Session, run: Run, place: Place) -> RunFolder:
     config = dict(run.config)
     if config.get("device", "auto") == "auto":
         config["device"] = place.device
-    if run.kind is RunKind.GENERATE:
+    if run.kind is RunKind.PLAYGROUND:
+        folder.write_job(_playground_job(session, run, config, folder, place))
+    elif run.kind is RunKind.GENERATE:
         folder.write_job(_generate_job(session, run, config, folder, place))
     else:
         folder.write_job(_training_job(session, run, config, folder, place))
@@ -79,7 +75,7 @@ def _generate_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
     """Prompts and versions are chosen when the run starts: a champion promoted since it was queued writes it."""
     settings = parse(GenerateConfig, run.config)
     first = champion(session, run.project) or base_version(session, run.project, place.default_base_model)
-    second = _challenger(session, run.project, first) if settings.candidate_share > 0 else None
+    second = challenger(session, run.project, first) if settings.candidate_share > 0 else None
     prompts = prompts_to_generate(session, run.project, settings.prompts)
     if not prompts:
         raise NotEnoughData("every prompt has an open item already; add prompts, or judge the open items")
@@ -100,47 +96,36 @@ def _generate_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
         base_model=first.base_model,
         # Runs with one seed must not write the same completions again for the same prompt.
         seed=run.seed + 7919 * run.id,
-        adapters={version.name: _adapter(version, place.home) for version in writers},
-        rewards=_rewards(session, run, first, place),
+        adapters={version.name: adapter_of(version, place.home) for version in writers},
+        rewards=rewards_for(session, run, first, place),
         sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
     )
 
 
-def _rewards(session: Session, run: Run, policy: ModelVersion, place: Place) -> dict[str, str]:
-    """The reward models that score what is written; one that cannot be used is left out, with a line in the log."""
-    found: dict[str, str] = {}
-    for version in ensemble(session, run.project):
-        if version.base_model != policy.base_model:
-            continue  # its adapter fits another model
-        try:
-            folder = _adapter(version, place.home)
-        except ModelUnusable as error:
-            add_log(session, run.id, [f"{version.name} scores nothing: {error}"])
-            continue
-        if folder is not None:
-            found[version.name] = folder
-    return found
+def _playground_job(session: Session, run: Run, config: dict[str, Any], folder: RunFolder, place: Place) -> Job:
+    """The champion and its challenger are loaded at once; who writes is decided with each request."""
+    take_up_again(session, run.id)
+    folder.requests.unlink(missing_ok=True)
+    run.step = run.total_steps = None  # not ready yet
+    first = champion(session, run.project) or base_version(session, run.project, place.default_base_model)
+    second = challenger(session, run.project, first)
+    writers = [first] if second is None else [first, second]
+    return Job(
+        recipe=run.kind,
+        run_id=run.id,
+        project=run.project.name,
+        config=config,
+        base_model=first.base_model,
+        adapters={version.name: adapter_of(version, place.home) for version in writers},
+    )
 
 
-def _challenger(session: Session, project: Project, first: ModelVersion) -> ModelVersion | None:
+def challenger(session: Session, project: Project, first: ModelVersion) -> ModelVersion | None:
     """The newest candidate, when it is newer than the champion and can share its base model in memory."""
     found = newest_candidate(session, project, ModelKind.POLICY)
     if found is None or found.number < first.number or found.folder is None or found.base_model != first.base_model:
         return None
     return found
-
-
-def _adapter(version: ModelVersion, home: Path) -> str | None:
-    """The adapter's folder, with the very bytes that were registered."""
-    if version.folder is None:
-        return None
-    folder = home / version.folder
-    if not folder.is_dir() or folder_sha256(folder) != version.sha256:
-        what = "has been changed or damaged" if folder.is_dir() else "is missing"
-        raise ModelUnusable(
-            f"adapter of {version.name} {what} ({folder}); restore it from a backup, or roll back to another version"
-        )
-    return str(folder)
 
 
 # --- afterwards ---

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from storage.runs import Beat, MetricPoint, add_log, add_metrics, heartbeat
+from trainer.desk import take_in
 from trainer.folder import RunFolder
 
 
@@ -23,6 +24,7 @@ class Batch:
     total: int | None = None
     result: dict[str, Any] | None = None
     error: str | None = None
+    turns: list[dict[str, Any]] = field(default_factory=list)  # what a playground run tells of its answers
 
 
 class EventTail:
@@ -81,6 +83,8 @@ def _take(batch: Batch, line: bytes) -> None:
         batch.lines += event["text"].splitlines()
     elif kind == "result":
         batch.result = event["values"]
+    elif kind in ("piece", "written", "refused"):
+        batch.turns.append(event)
     elif kind == "error":
         batch.error = event["message"]
 
@@ -92,4 +96,5 @@ def carry(session: Session, run_id: int, worker: str, batch: Batch) -> Beat:
         add_metrics(session, run_id, batch.metrics)
         if batch.lines:
             add_log(session, run_id, batch.lines)
+        take_in(session, run_id, batch.turns)
     return beat

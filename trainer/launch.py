@@ -52,10 +52,10 @@ class Child:
         if code is None or code == OK:
             return None
         if code == -signal.SIGKILL:
-            return "the training process was killed, most likely because memory ran out; lower batch_size or max_length"
+            return "the run's process was killed, most likely because memory ran out; lower batch_size or max_length"
         if code < 0:
-            return f"the training process was ended by signal {-code} ({_signal_name(-code)}); start the run again"
-        return f"the training process ended with code {code}; the run's log.txt has the reason"
+            return f"the run's process was ended by signal {-code} ({_signal_name(-code)}); start the run again"
+        return f"the run's process ended with code {code}; the run's log.txt has the reason"
 
 
 def _signal_name(number: int) -> str:

@@ -17,6 +17,7 @@ from transformers.models.llama import modeling_llama
 
 import trainer.recipes.dpo
 import trainer.recipes.generate
+import trainer.recipes.playground
 import trainer.recipes.reward
 
 # A table of a thousand regular expressions that the first model to be loaded builds: a third of a second a process.

@@ -17,6 +17,7 @@ from storage.errors import FeedbackError
 from trainer.folder import Cancelled, Job, RunFolder
 
 OK, FAILED, CANCELLED = 0, 1, 3
+AT_ONCE = frozenset({RunKind.GENERATE, RunKind.PLAYGROUND})  # people wait for these; other kinds yield to them
 
 
 def quiet_environment() -> None:
@@ -65,13 +66,13 @@ def _prepare(folder: RunFolder, job: Job) -> None:
 
 
 def default_threads(kind: RunKind) -> int:
-    """All cores for generation, half of them for training.
+    """All cores for generation; half of them for what trains or refines, and for the playground: a token at a time.
 
     Threads of one run wait for each other: beside other busy processes two are several times slower than one, and web
     and generator are to stay quick while a model trains.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // 2) if kind.trains else cores
+    return cores if kind is RunKind.GENERATE else max(1, cores // 2)
 
 
 def explain(error: BaseException) -> tuple[str, bool]:

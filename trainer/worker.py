@@ -7,55 +7,46 @@ that dies takes its processes with it, and whichever worker comes next resumes f
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import signal
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
-from sqlalchemy import exists, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage.engine import explain, make_engine, make_sessions, read_only
-from storage.enums import RunKind, RunStatus
-from storage.errors import FeedbackError, Invalid
-from storage.models import Run
-from storage.runs import add_log, claim_run, finish_run, get_run, release_run, requeue_lost
-from trainer.bridge import Place, enter_completions, lay_out, publish_adapter
-from trainer.carry import Batch, EventTail, carry
+from storage.engine import explain, make_engine, make_sessions
+from storage.enums import RunKind
+from storage.errors import Invalid
+from storage.runs import requeue_lost
 from trainer.deliveries import Sender
 from trainer.filling import fill_queues
-from trainer.folder import RunFolder
-from trainer.launch import NICE, Child, warm_up
-from trainer.run import CANCELLED
+from trainer.lane import Every, Lane, WorkerSettings
+from trainer.launch import warm_up
 from trainer.schedule import start_schedule
+
+__all__ = ["GROUPS", "Worker", "WorkerSettings", "kinds_of", "run_worker"]
 
 log = logging.getLogger(__name__)
 
 GROUPS: dict[str, frozenset[RunKind]] = {
-    "generate": frozenset({RunKind.GENERATE}),
-    "train": frozenset({RunKind.REWARD, RunKind.DPO}),
+    "generate": frozenset({RunKind.GENERATE, RunKind.PLAYGROUND}),
+    # Refining has a lane of its own, and yields as training does: people wait for generation, which waits for neither.
+    "refine": frozenset({RunKind.REFINE}),
+    "train": frozenset(kind for kind in RunKind if kind.trains),
 }
-BEAT_SECONDS = 1.0
-EAGER_SECONDS = 0.2  # until the first step: people wait for it
-LOST_AFTER = timedelta(seconds=60)  # a machine that is short of everything is not dead
 LOOK_AFTER_LOST_SECONDS = 10.0
 FILL_SECONDS = 2.0
-GRACE_SECONDS = 20.0  # from CANCEL to a kill: a long evaluation batch may be under way
 TICK_SECONDS = 0.1
+TALKS = 2  # projects whose playground is in memory at a time
+TALK_LOST_AFTER = timedelta(seconds=10)  # somebody waits: taken up again sooner than other runs
+TALK_SECONDS = 20.0  # before the playground of one project makes room for that of another
 
 
 def kinds_of(groups: Iterable[str]) -> frozenset[RunKind]:
-    """The run kinds of group names (`generate`, `train`) or single kinds; raises `Invalid` for an unknown one."""
+    """The run kinds of group names (`generate`, `refine`, `train`) or single kinds; `Invalid` for an unknown one."""
     kinds: set[RunKind] = set()
     for name in groups:
         if name in GROUPS:
@@ -65,25 +56,6 @@ def kinds_of(groups: Iterable[str]) -> frozenset[RunKind]:
         else:
             raise Invalid(f"unknown kind of run '{name}'; choose from: {', '.join([*GROUPS, *RunKind])}")
     return frozenset(kinds)
-
-
-def _worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What a worker needs to know."""
-
-    database_url: str
-    home: Path
-    default_base_model: str = "starter"
-    kinds: frozenset[RunKind] = frozenset(RunKind)
-    poll_seconds: float = 1.0
-    device: str = "auto"
-    webhook_private: bool = False
-    lost_after: timedelta = LOST_AFTER  # a run whose worker was silent for so long is given to another
-    name: str = field(default_factory=_worker_name)
 
 
 def run_worker(settings: WorkerSettings, stop: threading.Event | None = None) -> None:
@@ -122,18 +94,26 @@ class Worker:
     def __init__(self, settings: WorkerSettings, sessions: sessionmaker[Session]) -> None:
         self._settings = settings
         self._sessions = sessions
-        self._lanes = [
-            Lane(settings, sessions, settings.kinds & group) for group in GROUPS.values() if settings.kinds & group
-        ]
-        self._look_after_lost = _Every(LOOK_AFTER_LOST_SECONDS)
-        self._fill = _Every(FILL_SECONDS)
+        alone = frozenset({RunKind.PLAYGROUND})
+        groups = [settings.kinds & group - alone for group in GROUPS.values()]
+        self._lanes = [Lane(settings, sessions, kinds) for kinds in groups if kinds]
+        self._talks = [Lane(settings, sessions, alone) for _ in range(TALKS) if alone <= settings.kinds]
+        self._lanes += self._talks
+        self._make_room = Every(2.0)
+        self._look_after_lost = Every(LOOK_AFTER_LOST_SECONDS)
+        self._look_after_talks = Every(TALK_LOST_AFTER.total_seconds() / 5)
+        self._fill = Every(FILL_SECONDS)
 
     def tick(self) -> None:
         """One look at everything; a database that cannot be reached is tried again later."""
         for lane in self._lanes:
             _patiently(lane.tick)
         if self._look_after_lost.now():
-            _patiently(self._requeue_lost)
+            _patiently(lambda: self._requeue_lost(self._settings.lost_after, RunKind))
+        if self._look_after_talks.now():
+            _patiently(lambda: self._requeue_lost(TALK_LOST_AFTER, [RunKind.PLAYGROUND]))
+        if self._talks and self._make_room.now():
+            _patiently(self._take_turns)
         if RunKind.GENERATE in self._settings.kinds and self._fill.now():
             _patiently(lambda: fill_queues(self._sessions, self._settings.default_base_model))
 
@@ -142,25 +122,16 @@ class Worker:
         for lane in self._lanes:
             _patiently(lane.give_back)
 
-    def _requeue_lost(self) -> None:
+    def _requeue_lost(self, after: timedelta, kinds: Iterable[RunKind]) -> None:
         with self._sessions.begin() as session:
-            for run_id in requeue_lost(session, self._settings.lost_after):
+            for run_id in requeue_lost(session, after, kinds=list(kinds)):
                 log.warning("run %s lost its worker and is queued again", run_id)
 
-
-class _Every:
-    """True at most once in so many seconds, at once the first time."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._next = 0.0
-
-    def now(self) -> bool:
-        moment = time.monotonic()
-        if moment < self._next:
-            return False
-        self._next = moment + self._seconds
-        return True
+    def _take_turns(self) -> None:
+        """Every place for a playground is taken and another project waits: the oldest one makes room."""
+        oldest = max(self._talks, key=lambda lane: lane.age)
+        if all(lane.age for lane in self._talks) and oldest.age > TALK_SECONDS and oldest.somebody_waits():
+            oldest.end_soon()
 
 
 def _patiently(work: Callable[[], object]) -> None:
@@ -174,192 +145,3 @@ def _patiently(work: Callable[[], object]) -> None:
         else:
             log.warning("%s; trying again", reason)
         time.sleep(1)
-
-
-@dataclass
-class _Live:
-    """A run under way."""
-
-    run_id: int
-    kind: RunKind
-    folder: RunFolder
-    child: Child
-    tail: EventTail
-    cancelled_at: float | None = None
-    stepped: bool = False
-    result: dict[str, Any] | None = None
-    error: str | None = None
-
-
-class Lane:
-    """Idle, or watching the process of one run."""
-
-    def __init__(self, settings: WorkerSettings, sessions: sessionmaker[Session], kinds: frozenset[RunKind]) -> None:
-        self._settings = settings
-        self._sessions = sessions
-        self._kinds = kinds
-        self._place = Place(settings.home, settings.default_base_model, settings.device)
-        self._live: _Live | None = None
-        self._poll = _Every(settings.poll_seconds)
-        self._beat = _Every(BEAT_SECONDS)
-        self._eager = _Every(EAGER_SECONDS)
-
-    def tick(self) -> None:
-        """Claim when idle; carry events, beat, cancel and end when not."""
-        if self._live is None:
-            if self._poll.now():
-                self._claim()
-        elif self._live.child.exit_code is not None:
-            self._end(self._live)
-        elif self._beat.now() or self._eagerly(self._live):
-            self._watch(self._live)
-
-    def _eagerly(self, live: _Live) -> bool:
-        return not live.stepped and self._eager.now() and live.tail.waiting()
-
-    def give_back(self) -> None:
-        """The worker stops: end the process, keep what it said, and let another worker resume the run."""
-        live, self._live = self._live, None
-        if live is None:
-            return
-        live.child.kill()
-        self._carry(live)
-        with self._sessions.begin() as session:
-            if release_run(session, live.run_id, self._settings.name):
-                add_log(session, live.run_id, ["its worker stopped; the run is queued again and will resume"])
-
-    # --- claiming ---
-
-    def _claim(self) -> None:
-        with read_only(self._sessions) as session:  # the write lock is taken only when there is something to take
-            waiting = exists().where(Run.status == RunStatus.QUEUED, Run.kind.in_(list(self._kinds)))
-            if not session.scalar(select(waiting)):
-                return
-        with self._sessions.begin() as session:
-            claimed = claim_run(session, self._settings.name, self._kinds)
-            if claimed is None:
-                return
-            run_id, kind = claimed.id, claimed.kind
-        try:
-            with self._sessions.begin() as session:
-                folder = lay_out(session, get_run(session, run_id), self._place)
-        except DBAPIError:
-            raise  # the store is away: the run is found to be lost and queued again
-        except Exception as error:  # whatever it is, it must not end the worker
-            self._fail(run_id, _reason(error))
-            return
-        tail = EventTail(folder)
-        self._carry_over(run_id, tail)
-        self._live = _Live(run_id, kind, folder, Child(folder, nice=NICE if kind.trains else 0), tail)
-        log.info("run %s (%s) started", run_id, kind)
-
-    def _carry_over(self, run_id: int, tail: EventTail) -> None:
-        """What an earlier attempt said and nobody carried; how it ended no longer counts."""
-        batch = tail.read()
-        with self._sessions.begin() as session:
-            carry(session, run_id, self._settings.name, batch)
-        tail.done(batch)
-
-    def _fail(self, run_id: int, reason: str) -> None:
-        log.warning("run %s failed: %s", run_id, reason)
-        with self._sessions.begin() as session:
-            add_log(session, run_id, [reason])
-            finish_run(session, run_id, self._settings.name, RunStatus.FAILED, error=reason)
-
-    # --- watching ---
-
-    def _watch(self, live: _Live) -> None:
-        beat = self._carry(live)
-        if beat.lost:
-            log.warning("run %s is another worker's by now; dropped here", live.run_id)
-            live.child.kill()
-            self._live = None
-        elif beat.cancel:
-            self._cancel(live)
-
-    def _carry(self, live: _Live) -> Any:
-        batch: Batch = live.tail.read()
-        with self._sessions.begin() as session:
-            beat = carry(session, live.run_id, self._settings.name, batch)
-        live.tail.done(batch)
-        live.stepped = live.stepped or bool(batch.step)
-        live.result = batch.result or live.result
-        live.error = batch.error or live.error
-        return beat
-
-    def _cancel(self, live: _Live) -> None:
-        if live.cancelled_at is None:
-            live.cancelled_at = time.monotonic()
-            live.folder.cancel_file.touch()
-        elif time.monotonic() - live.cancelled_at > GRACE_SECONDS:
-            live.child.kill()
-
-    # --- ending ---
-
-    def _end(self, live: _Live) -> None:
-        beat = self._carry(live)
-        if beat.lost:
-            self._live = None
-            return
-        code = live.child.exit_code
-        if live.result is not None:
-            status, error = self._enter(live, live.result)
-        elif code == CANCELLED or beat.cancel:
-            status, error = RunStatus.CANCELLED, "cancelled"
-        else:
-            status, error = RunStatus.FAILED, live.error or live.child.failure() or "it ended without a result"
-        if status is not RunStatus.SUCCEEDED:
-            with self._sessions.begin() as session:
-                add_log(session, live.run_id, [error or status.value])
-                finish_run(
-                    session,
-                    live.run_id,
-                    self._settings.name,
-                    status,
-                    error=error,
-                    environment=_environment(live.folder),
-                )
-        log.info("run %s %s%s", live.run_id, status, f": {error}" if error else "")
-        self._live = None
-
-    def _enter(self, live: _Live, result: dict[str, Any]) -> tuple[RunStatus, str | None]:
-        """Enter what the run made, and its end, in one transaction."""
-        try:
-            with self._sessions.begin() as session:
-                run = get_run(session, live.run_id)
-                if live.kind is RunKind.GENERATE:
-                    result = enter_completions(session, run, live.folder, result)
-                else:
-                    version = publish_adapter(session, run, live.folder, self._place, result)
-                    result = {**result, "model_version": version}
-                finish_run(
-                    session,
-                    live.run_id,
-                    self._settings.name,
-                    RunStatus.SUCCEEDED,
-                    result=result,
-                    environment=_environment(live.folder),
-                )
-        except DBAPIError:
-            raise  # tried again at the next tick
-        except Exception as error:  # whatever it is, it must not end the worker
-            return RunStatus.FAILED, _reason(error)
-        return RunStatus.SUCCEEDED, None
-
-
-def _reason(error: Exception) -> str:
-    """One line for people; what nobody foresaw leaves its traceback in the worker's log."""
-    if isinstance(error, FeedbackError):
-        return str(error)
-    known = explain(error)
-    if known is None:
-        log.error("unexpected", exc_info=error)
-    return known or f"{type(error).__name__}: {error}; the worker's log has the traceback"
-
-
-def _environment(folder: RunFolder) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] = json.loads(folder.environment.read_text())
-    except (OSError, ValueError):
-        return None
-    return record

@@ -188,7 +188,7 @@ def test_a_store_that_is_away_for_a_while_ends_nothing(
         raise OperationalError("UPDATE", {}, Exception("server closed the connection unexpectedly"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.worker.carry", away)
+        patch.setattr("trainer.lane.carry", away)
         for _ in range(3):
             worker.tick()  # pauses by itself after each failure
     work(worker, lambda: run_of(sessions, run_id).status.ended)
