@@ -119,13 +119,13 @@ def catalogue(language: str) -> dict[str, str]:
     return {key: value for part in sorted(_FOLDER.glob(f"{language}/*.json")) for key, value in _read(part).items()}
 
 
-@cache
 def of_scripts(language: str) -> dict[str, str]:
     """The translations that the scripts in the browser need."""
     part = _FOLDER / language / "scripts.json"
     return _read(part) if part.exists() else {}
 
 
+@cache
 def _read(part: Path) -> dict[str, str]:
     found: dict[str, str] = json.loads(part.read_text(encoding="utf-8"))
     return found
@@ -139,13 +139,15 @@ def message(line: str) -> str:
     language = reader().language
     if language == ENGLISH:
         return line
-    exact = catalogue(language).get(line)
-    if exact is not None:
-        return exact
+    known = _read(_FOLDER / language / "messages.json")
+    if line in known:
+        return known[line]
     for parts, translation in _patterns(language):
         values = _values(line, parts)
         if values is not None:
-            return translation.format(*(message(value) for value in values))
+            # What stands in quotes is a name that people gave; other values may be words of ours.
+            quoted = [part.endswith("'") for part in parts]
+            return translation.format(*(v if q else message(v) for v, q in zip(values, quoted, strict=False)))
     return line
 
 
