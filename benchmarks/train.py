@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from benchmarks._report import Bar, Outcome, run_benchmark
 from storage.configs import DpoConfig, RewardConfig, resolve_dpo, resolve_reward
-from storage.enums import RunKind, Split
-from storage.snapshots import SCHEMA
+from storage.enums import RunKind, SnapshotForm, Split
+from storage.snapshots import FORMS
 from trainer.folder import Job, RunFolder
 from trainer.run import OK, default_threads, execute, quiet_environment
 from trainer.starter import grammar
@@ -83,7 +83,10 @@ def make_folder(path: Path, kind: RunKind, splits: dict[Split, list[dict[str, An
     folder = RunFolder(path)
     folder.path.mkdir(parents=True)
     for split in Split:
-        pq.write_table(pa.Table.from_pylist(splits.get(split, []), schema=SCHEMA), folder.split(split))
+        pq.write_table(
+            pa.Table.from_pylist(splits.get(split, []), schema=FORMS[SnapshotForm.PREFERENCE].schema),
+            folder.split(split),
+        )
     pairs = len(splits[Split.TRAIN])
     config = (
         resolve_dpo(DpoConfig(**asked), pairs) if kind is RunKind.DPO else resolve_reward(RewardConfig(**asked), pairs)
@@ -132,7 +135,7 @@ def run_plain(path: Path, rows: list[dict[str, Any]], kind: RunKind) -> float:
     from trainer.policy import resolve_base_model
 
     path.mkdir()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path / "train.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=FORMS[SnapshotForm.PREFERENCE].schema), path / "train.parquet")
     started = time.perf_counter()
     base = resolve_base_model("starter")
     table = pq.read_table(path / "train.parquet", columns=["prompt", "chosen", "rejected"])

@@ -11,22 +11,22 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from storage.configs import (
-    DpoConfig,
     GenerateConfig,
-    RewardConfig,
     Settings,
     SnapshotSettings,
+    SourceWeights,
+    TrainingPolicy,
     inherit,
     parse,
-    resolve_dpo,
-    resolve_reward,
 )
-from storage.enums import ModelKind, RunKind, Split
+from storage.critique_configs import RECIPES, Recipe, RefineConfig
+from storage.enums import ModelKind, RunKind, SnapshotForm, Split
 from storage.errors import Conflict, Invalid, NotEnoughData
 from storage.models import ModelVersion, Project, Prompt, Run, User
 from storage.preferences import PairCounts, PairSet, stream_pairs
 from storage.progress import count_usable
-from storage.registry import base_version, champion
+from storage.refinements import critiques_to_refine
+from storage.registry import base_version, champion, get_version
 from storage.runs import queue_run
 from storage.snapshots import build_snapshot
 
@@ -55,27 +55,30 @@ def queue_training(
 ) -> Run:
     """Freeze the project's feedback and queue a training run of `kind` on it.
 
-    `values` are settings of the run (`RewardConfig`, `DpoConfig`) or of its snapshot (`SnapshotSettings`), by name.
-    What is not set inherits what was set for the parent version (the champion of the same sort of model), and the
-    rest follows from the number of training pairs; the run stores both what was asked and the complete config.
+    `values` are settings of the run (`storage.critique_configs.RECIPES`) or of its snapshot (`SnapshotSettings`), by
+    name. What is not set inherits the weights of the project's training policy, then what was set for the parent
+    version (the champion of the same sort of model), and the rest follows from the number of training rows; the run
+    stores both what was asked and the complete config.
     Raises `Invalid` for an unknown key or a bad value, `NotEnoughData` with the missing number, and `Conflict` when
     there is a run for `cause` already.
     """
-    config_kind = _config_kind(kind)
+    recipe = _recipe(kind)
     if cause is not None:
         _refuse_second(session, project, cause)  # before the snapshot, which costs more
     parent = _parent(session, project, kind, default_base_model)
-    asked = inherit(dict(values), _asked_of(session, parent, config_kind))
-    for_run, for_snapshot = _divide(asked, config_kind)
-    config = parse(config_kind, for_run)
-    snapshot = build_snapshot(session, project, parse(SnapshotSettings, for_snapshot), home)
+    asked = inherit(_policy_weights(project) | dict(values), _asked_of(session, parent, recipe.config))
+    for_run, for_snapshot = _divide(asked, recipe.config)
+    config = parse(recipe.config, for_run)
+    snapshot = build_snapshot(
+        session, project, parse(SnapshotSettings, for_snapshot), home, kind.form or SnapshotForm.PREFERENCE
+    )
     train_pairs = int(snapshot.report["splits"][Split.TRAIN.value]["pairs"])
     return queue_run(
         session,
         project,
         kind,
         asked=asked,
-        config=_resolve(config, train_pairs),
+        config=recipe.resolve(config, train_pairs),
         snapshot=snapshot,
         parent_version=parent,
         cause=cause,
@@ -84,18 +87,17 @@ def queue_training(
     )
 
 
-def _config_kind(kind: RunKind) -> type[RewardConfig] | type[DpoConfig]:
-    if kind is RunKind.REWARD:
-        return RewardConfig
-    if kind is RunKind.DPO:
-        return DpoConfig
-    raise Invalid(f"'{kind.value}' trains nothing; choose from: reward, dpo")
+def _recipe(kind: RunKind) -> Recipe:
+    if kind not in RECIPES:
+        raise Invalid(f"'{kind.value}' trains nothing; choose from: {', '.join(RECIPES)}")
+    return RECIPES[kind]
 
 
-def _resolve(config: RewardConfig | DpoConfig, train_pairs: int) -> Settings:
-    if isinstance(config, RewardConfig):
-        return resolve_reward(config, train_pairs)
-    return resolve_dpo(config, train_pairs)
+def _policy_weights(project: Project) -> dict[str, Any]:
+    """The weights by source that the project's training policy changes."""
+    policy = parse(TrainingPolicy, project.training_policy)
+    weights = {name: getattr(policy, name) for name in SourceWeights.model_fields}
+    return {name: weight for name, weight in weights.items() if weight != SourceWeights.model_fields[name].default}
 
 
 def _refuse_second(session: Session, project: Project, cause: str) -> None:
@@ -154,6 +156,40 @@ def queue_generate(
         asked=dict(values),
         config=config,
         parent_version=champion(session, project) or base,
+        cause=cause,
+        user=user,
+        seed=config.seed,
+    )
+
+
+def queue_refine(
+    session: Session,
+    project: Project,
+    values: Mapping[str, Any],
+    *,
+    default_base_model: str,
+    user: User | None = None,
+    cause: str | None = None,
+) -> Run:
+    """Queue a run that rewrites criticised completions as their critiques ask.
+
+    Raises `Invalid` for an unknown key, `NotFound` for a refiner that is not there, `NotEnoughData` when no critique
+    waits for a refinement, `Conflict` for a second run of one `cause`.
+    """
+    config = parse(RefineConfig, dict(values))
+    if not critiques_to_refine(session, project, 1):
+        raise NotEnoughData(f"no critique of project '{project.name}' waits for a refinement; collect critiques first")
+    base = base_version(session, project, default_base_model)
+    refiner = champion(session, project) or base
+    if config.refiner not in ("champion", "endpoint"):
+        refiner = get_version(session, project, config.refiner)
+    return queue_run(
+        session,
+        project,
+        RunKind.REFINE,
+        asked=dict(values),
+        config=config,
+        parent_version=base if config.refiner == "endpoint" else refiner,
         cause=cause,
         user=user,
         seed=config.seed,

@@ -12,19 +12,20 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from storage.artifacts import atomic_write, folder_sha256, publish_folder
-from storage.configs import GenerateConfig, SamplingSettings, parse
+from storage.configs import AnnotationSettings, GenerateConfig, SamplingSettings, parse
 from storage.enums import CompletionOrigin, ItemKind, ModelKind, RunKind
 from storage.errors import NotEnoughData
 from storage.items import add_item, mark_stale, prompts_to_generate
 from storage.models import Completion, ModelVersion, Project, Prompt, Run
-from storage.playground import take_up_again
 from storage.prompts import add_completion
 from storage.registry import base_version, champion, list_versions, newest_candidate, next_number, register_version
 from storage.runs import add_log
 from storage.scores import Score, add_scores
 from storage.snapshots import snapshot_paths, verify_snapshot
+from storage.turns import take_up_again
 from trainer.folder import Job, RunFolder
 from trainer.place import Place, adapter_of, rewards_for
+from trainer.refine_bridge import refine_job
 
 
 def lay_out(session: Session, run: Run, place: Place) -> RunFolder:
@@ -39,6 +40,8 @@ def lay_out(session: Session, run: Run, place: Place) -> RunFolder:
         folder.write_job(_playground_job(session, run, config, folder, place))
     elif run.kind is RunKind.GENERATE:
         folder.write_job(_generate_job(session, run, config, folder, place))
+    elif run.kind is RunKind.REFINE:
+        refine_job(session, run, config, folder, place)
     else:
         folder.write_job(_training_job(session, run, config, folder, place))
     return folder
@@ -60,6 +63,8 @@ def _training_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
         parent_version=parent.name if parent else None,
         snapshot_hash=run.snapshot.content_hash,
         seed=run.seed,
+        sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
+        templates=parse(AnnotationSettings, run.project.annotation_settings or {}).templates.model_dump(),
     )
 
 

@@ -136,28 +136,16 @@ class EpochSampler(Sampler[int]):
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
-class WatchedTrainer:
-    """Mixed into a TRL trainer whose data is tokenised already (`trainer.datasets`)."""
-
-    sequences_per_row = 2  # in a batch: chosen and rejected; trainers of single completions say 1
+class Watched:
+    """Mixed into a TRL trainer: it keeps quiet, and stops on a loss that is not finite."""
 
     def __init__(self, *args: Any, folder: RunFolder, **kwargs: Any) -> None:
         self.folder = folder
-        self._eval_sizes: list[int] = []
         super().__init__(*args, **kwargs)
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]  # the trainer's
 
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return dataset
-
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card: lineage lives in the store."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        data = self.train_dataset if train_dataset is None else train_dataset  # type: ignore[attr-defined]  # the trainer's
-        args = self.args  # type: ignore[attr-defined]  # the trainer's
-        batch = args.train_batch_size * args.gradient_accumulation_steps
-        return EpochSampler(list(data["length"]), batch, args.data_seed if args.data_seed is not None else args.seed)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Stop on a loss that is not finite: the weights are about to be lost."""
@@ -171,6 +159,25 @@ class WatchedTrainer:
                 f"{self.args.learning_rate:g}) or set dtype=float32"  # type: ignore[attr-defined]  # the trainer's
             )
         return loss
+
+
+class WatchedTrainer(Watched):
+    """Mixed into a TRL trainer whose data is tokenised already (`trainer.datasets`)."""
+
+    sequences_per_row = 2  # in a batch: chosen and rejected; trainers of single completions say 1
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._eval_sizes: list[int] = []
+        super().__init__(*args, **kwargs)
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        data = self.train_dataset if train_dataset is None else train_dataset  # type: ignore[attr-defined]  # the trainer's
+        args = self.args  # type: ignore[attr-defined]  # the trainer's
+        batch = args.train_batch_size * args.gradient_accumulation_steps
+        return EpochSampler(list(data["length"]), batch, args.data_seed if args.data_seed is not None else args.seed)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Note the size of each evaluation batch, see `log`."""

@@ -25,8 +25,8 @@ def completion_form(noun: str, prompt: Prompted | None = None) -> Form:
         alone = render(tokenizer, prompts, add_generation_prompt=True)
         whole = render(tokenizer, [[*before, *after] for before, after in zip(prompts, completions, strict=True)])
         return [
-            _row(tokenizer, row, *parts, max_length)
-            for row, *parts in zip(rows, prompts, completions, alone, whole, strict=True)
+            _row(tokenizer, row, before, after, ids, both, max_length)
+            for row, before, after, ids, both in zip(rows, prompts, completions, alone, whole, strict=True)
         ]
 
     return Form(noun, {"prompt_ids": "ids", "completion_ids": "ids", "label": "bool"}, tokenise)

@@ -10,16 +10,16 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage import playground
+from storage import turns
 from storage.configs import SamplingSettings, parse
 from storage.engine import read_only
 from storage.enums import CompletionOrigin
 from storage.errors import FeedbackError
 from storage.models import Completion, ModelVersion, Prompt, Run
-from storage.playground import Turn, WrittenTurn
 from storage.prompts import content_hash
 from storage.registry import base_version, champion, list_versions
 from storage.runs import get_run
+from storage.turns import Turn, WrittenTurn
 from trainer.bridge import challenger
 from trainer.filling import CANDIDATE_SHARE
 from trainer.folder import RunFolder
@@ -42,8 +42,8 @@ class Desk:
     def tick(self) -> None:
         """Give what waits to the process, and tell it what nobody waits for any more."""
         with read_only(self._sessions) as session:
-            waiting = [] if self._ending else playground.turns_waiting(session, self._project_id)
-            wanted = playground.turns_of(session, self._run_id)
+            waiting = [] if self._ending else turns.turns_waiting(session, self._project_id)
+            wanted = turns.turns_of(session, self._run_id)
         for key in self._given - wanted:
             self._ask({"stop": key})
         self._given &= wanted
@@ -64,12 +64,12 @@ class Desk:
             if first.base_model != self._base:
                 self.end()  # the next run loads that
                 return
-            if not playground.hand_over(session, turn, run.id):
+            if not turns.hand_over(session, turn, run.id):
                 return
             try:
                 request = self._request(session, run, turn, first)
             except FeedbackError as error:
-                playground.refuse(session, run.id, turn.key, str(error))
+                turns.refuse(session, run.id, turn.key, str(error))
                 return
         self._given.add(turn.key)
         self._ask(request)
@@ -122,9 +122,9 @@ def take_in(session: Session, run_id: int, events: Sequence[dict[str, Any]]) -> 
     for event in events:
         key = event["key"]
         if event["event"] == "piece":
-            playground.add_pieces(session, run_id, key, [(at, text) for at, text in event["pieces"]])
+            turns.add_pieces(session, run_id, key, [(at, text) for at, text in event["pieces"]])
         elif event["event"] == "refused":
-            playground.refuse(session, run_id, key, event["message"])
+            turns.refuse(session, run_id, key, event["message"])
         else:
             versions = {version.name: version.id for version in list_versions(session, run.project)}
             written = [
@@ -135,4 +135,4 @@ def take_in(session: Session, run_id: int, events: Sequence[dict[str, Any]]) -> 
                 )
                 for row in event["completions"]
             ]
-            playground.enter_written(session, run_id, key, written)
+            turns.enter_written(session, run_id, key, written)

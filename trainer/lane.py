@@ -28,6 +28,7 @@ from trainer.desk import Desk
 from trainer.folder import RunFolder
 from trainer.launch import NICE, Child
 from trainer.place import Place
+from trainer.refine_bridge import enter_refinements
 from trainer.run import AT_ONCE, CANCELLED
 
 log = logging.getLogger(__name__)
@@ -232,6 +233,7 @@ class Lane:
             status, error = RunStatus.FAILED, live.error or live.child.failure() or "it ended without a result"
         if status is not RunStatus.SUCCEEDED:
             with self._sessions.begin() as session:
+                kept = self._keep_half(session, live)
                 add_log(session, live.run_id, [error or status.value])
                 finish_run(
                     session,
@@ -239,10 +241,22 @@ class Lane:
                     self._settings.name,
                     status,
                     error=error,
+                    result=kept,
                     environment=_environment(live.folder),
                 )
         log.info("run %s %s%s", live.run_id, status, f": {error}" if error else "")
         self._live = None
+
+    def _keep_half(self, session: Session, live: _Live) -> dict[str, Any] | None:
+        """What a refine run that failed had selected before is stored: its critiques need not be refined again."""
+        if live.kind is not RunKind.REFINE:
+            return None
+        try:
+            with session.begin_nested():
+                return enter_refinements(session, get_run(session, live.run_id), live.folder, {}) or None
+        except FeedbackError as error:
+            add_log(session, live.run_id, [f"what was refined before cannot be stored: {error}"])
+            return None
 
     def _enter(self, live: _Live, result: dict[str, Any]) -> tuple[RunStatus, str | None]:
         """Enter what the run made, and its end, in one transaction."""
@@ -253,6 +267,8 @@ class Lane:
                     pass  # every answer was entered when it was finished
                 elif live.kind is RunKind.GENERATE:
                     result = enter_completions(session, run, live.folder, result)
+                elif live.kind is RunKind.REFINE:
+                    result = enter_refinements(session, run, live.folder, result)
                 else:
                     version = publish_adapter(session, run, live.folder, self._place, result)
                     result = {**result, "model_version": version}

@@ -17,8 +17,11 @@ from transformers.models.llama import modeling_llama
 
 import trainer.recipes.dpo
 import trainer.recipes.generate
+import trainer.recipes.kto
 import trainer.recipes.playground
+import trainer.recipes.refine
 import trainer.recipes.reward
+import trainer.recipes.sft
 
 # A table of a thousand regular expressions that the first model to be loaded builds: a third of a second a process.
 with contextlib.suppress(ImportError):

@@ -90,7 +90,7 @@ def refine_messages(
     said = critique if isinstance(critique, Said) else Said(critique)
     empty = [slot for slot, value in (("{span}", said.span), ("{tags}", said.tags)) if not value]
     lines = [line for line in template.split("\n") if not any(slot in line for slot in empty)]
-    instruction = _filled("\n".join(lines), critique=said.text.strip(), span=said.span, tags=said.tags)
+    instruction = filled("\n".join(lines), critique=said.text.strip(), span=said.span, tags=said.tags)
     return _ask(prompt, completion, instruction)
 
 
@@ -105,7 +105,7 @@ def judge_messages(
 
     `wording` is an index into `templates`; IndexError past its end.
     """
-    return _ask(prompt, completion, _filled(templates[wording], critique=critique.strip()))
+    return _ask(prompt, completion, filled(templates[wording], critique=critique.strip()))
 
 
 def condition_messages(
@@ -113,7 +113,7 @@ def condition_messages(
 ) -> list[ChatMessage]:
     """The prompt with feedback on its reply in the last message: as a conditional policy is trained and asked."""
     last = prompt[-1]
-    worded = _filled(template, prompt=last["content"], feedback=feedback.strip())
+    worded = filled(template, prompt=last["content"], feedback=feedback.strip())
     return [*(_copy(message) for message in prompt[:-1]), {"role": last["role"], "content": worded}]
 
 
@@ -129,7 +129,7 @@ def _copy(message: Mapping[str, str]) -> ChatMessage:
     return ChatMessage(role=message["role"], content=message["content"])
 
 
-def _filled(template: str, **slots: str) -> str:
+def filled(template: str, **slots: str) -> str:
     """The template with its slots filled; braces of people's own, in template or text, stay as they are."""
     pattern = "|".join(re.escape("{" + name + "}") for name in slots)
     return re.sub(pattern, lambda found: slots[found.group()[1:-1]], template)

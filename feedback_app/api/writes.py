@@ -99,6 +99,8 @@ def _queue_run(ctx: Context, session: Session, access: Access, body: s.NewRun) -
     base: dict[str, Any] = {"default_base_model": ctx.settings.base_model, "user": access.user}
     if body.kind is RunKind.GENERATE:
         run = training.queue_generate(session, project, body.settings, **base)
+    elif body.kind is RunKind.REFINE:
+        run = training.queue_refine(session, project, body.settings, **base)
     else:
         run = training.queue_training(session, project, body.kind, body.settings, home=ctx.settings.home, **base)
     audit.record(session, access.user, "run.start", f"run {run.id}", project, kind=body.kind.value, by="api")

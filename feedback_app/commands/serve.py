@@ -48,7 +48,7 @@ def up(
             processes.start("worker-generate", ["worker", "--kinds", "generate"], restart=True)
             if _wait_for_web(settings, processes, asked):
                 # Only now: training can wait a moment, the login page cannot.
-                processes.start("worker-train", ["worker", "--kinds", "train"], restart=True)
+                processes.start("worker-train", ["worker", "--kinds", "refine,train"], restart=True)
                 _greet(settings, links, as_json)
             while not asked.wait(0.5):
                 processes.check()
@@ -77,7 +77,9 @@ def web(
 
 
 def worker(
-    kinds: Annotated[str, typer.Option("--kinds", help="What it does: generate, train or both.")] = "generate,train",
+    kinds: Annotated[
+        str, typer.Option("--kinds", help="What it does, of: generate, refine, train.")
+    ] = "generate,refine,train",
     stop_with_stdin: StopWithStdin = False,
     as_json: JsonFlag = False,
 ) -> None:

@@ -10,18 +10,34 @@ import typer
 from feedback_app.commands.shared import JsonFlag, ProjectName, emit, open_store, say, table
 
 if TYPE_CHECKING:
-    from storage.models import Run
+    from sqlalchemy.orm import Session
+
+    from feedback_app.settings import Settings
+    from storage.models import Project, Run
 
 
 class TrainKind(StrEnum):
     """What can be trained."""
 
+    AUTO = "auto"
+    REFINE = "refine"
     REWARD = "reward"
     DPO = "dpo"
+    SFT = "sft"
+    KTO = "kto"
+    CONDITIONAL = "conditional"
+    SDFT = "sdft"
+
+
+_KINDS = (
+    "auto: look at what there is, choose and say why; refine: rewrite what was criticised; reward: a model that "
+    "scores; a policy: dpo from pairs, sft from refinements, kto from single ratings, conditional from critiques as "
+    "they are, sdft from critiques by self-distillation (large models)."
+)
 
 
 def train(
-    kind: Annotated[TrainKind, typer.Argument(help="reward: a model that scores; dpo: a better policy.")],
+    kind: Annotated[TrainKind, typer.Argument(help=_KINDS)],
     project: ProjectName,
     settings: Annotated[
         list[str] | None,
@@ -35,25 +51,23 @@ def train(
 ) -> None:
     """Train on what a project has collected. A worker does it; --wait shows the progress and the result."""
     from storage.audit import record
-    from storage.enums import RunKind, RunStatus
+    from storage.enums import RunStatus
     from storage.projects import get_project
-    from storage.training import queue_training
 
     values = parse_settings(settings or [])
     with open_store() as store:
         with store.sessions.begin() as session:
             found = get_project(session, project)
-            base = store.settings.base_model
-            run = queue_training(
-                session, found, RunKind(kind), values, home=store.settings.home, default_base_model=base
-            )
-            record(session, None, "run.queue", f"run {run.id}", found, kind=kind.value, by="command line")
+            run, because = _queue(session, found, kind, values, store.settings)
+            record(session, None, "run.queue", f"run {run.id}", found, kind=run.kind.value, by="command line")
+        if because:
+            say(f"{run.kind}: {because}")
         if wait:
             from feedback_app.waiting import own_worker, wait_for_run
 
-            with own_worker(store.sessions, say, "train", store.settings.logs) as look_after:
+            with own_worker(store.sessions, say, "refine,train", store.settings.logs) as look_after:
                 run = wait_for_run(store.sessions, run.id, say, look_after)
-    payload = run_payload(run, project)
+    payload = run_payload(run, project) | ({"because": because} if because else {})
     lines = [run_table(payload)]
     if not wait:
         lines.append(f"queued; a worker takes it (feedback-app worker). Look: feedback-app runs show {run.id}")
@@ -63,6 +77,25 @@ def train(
     emit(payload, as_json, *lines)
     if "error" in payload:
         raise typer.Exit(1)
+
+
+def _queue(
+    session: Session, project: Project, kind: TrainKind, values: dict[str, Any], settings: Settings
+) -> tuple[Run, str]:
+    """The run, and why it was chosen where the choice was ours."""
+    from storage.auto import queue_auto
+    from storage.enums import RunKind
+    from storage.training import queue_refine, queue_training
+
+    if kind is TrainKind.AUTO:
+        run, choice = queue_auto(session, project, values, home=settings.home, default_base_model=settings.base_model)
+        return run, choice.because
+    if kind is TrainKind.REFINE:
+        return queue_refine(session, project, values, default_base_model=settings.base_model), ""
+    run = queue_training(
+        session, project, RunKind(kind), values, home=settings.home, default_base_model=settings.base_model
+    )
+    return run, ""
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

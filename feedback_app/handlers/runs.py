@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import number, parse_pairs, to_enum, whole
-from storage import audit, members, run_events, runs, training
+from storage import audit, auto, members, run_events, runs, training
+from storage.auto import Choice
+from storage.critique_configs import RECIPES
 from storage.enums import RunKind, RunStatus
 from storage.errors import Invalid, NotFound
 from storage.models import ModelVersion, Project, Run, Snapshot, User, utc_now
@@ -22,6 +24,8 @@ LISTED = 30
 LOG_LINES = 400
 # Settings that the page asks for by name; everything else goes through "more settings".
 ASKED = ("epochs", "learning_rate", "beta")
+
+AUTO = "auto"  # in place of a kind of run: the application chooses
 
 Series = dict[str, list[tuple[int, float | None]]]
 
@@ -67,30 +71,59 @@ def what_training_uses(ctx: Context, name: str | None, project: str | None) -> P
 def start(
     ctx: Context, name: str | None, project: str | None, kind: Any, asked: Mapping[str, Any], more: Any
 ) -> RunsView:
-    """Queue a run; `asked` holds the named fields (None: unset), `more` lines of name=value.
+    """Queue a run of `kind`, or what `AUTO` chooses; `asked`: the named fields (None: unset), `more`: name=value lines.
 
     Raises `Invalid` for unknown or bad settings and `NotEnoughData` with the missing number.
     """
     with ctx.writing(name, policies.train) as (session, user):
         found = members.get_project(session, user, project or "")
-        wanted = to_enum(RunKind, kind, "kind of run")
         named = {key: number(value, key) for key, value in asked.items()}
-        values = {key: value for key, value in named.items() if value is not None} | parse_pairs(more)
-        run = _queue(ctx, session, found, wanted, values, user)
-        audit.record(session, user, "run.start", f"run {run.id}", found, kind=wanted.value)
+        own = parse_pairs(more)
+        values = {key: value for key, value in named.items() if value is not None} | own
+        run = _queue(ctx, session, found, kind, values, own, user)
+        audit.record(session, user, "run.start", f"run {run.id}", found, kind=run.kind.value)
         return _runs_view(session, found, run.id)
 
 
-def _queue(ctx: Context, session: Session, project: Project, kind: RunKind, values: dict[str, Any], user: User) -> Run:
-    base = ctx.settings.base_model
-    if kind is RunKind.GENERATE:
-        own = {key: value for key, value in values.items() if key not in ASKED}
+def _queue(
+    ctx: Context,
+    session: Session,
+    project: Project,
+    kind: Any,
+    values: dict[str, Any],
+    own: dict[str, Any],
+    user: User,
+) -> Run:
+    """`values` are all settings, `own` those that are no fields of the form: not every kind has all its fields."""
+    base, home = ctx.settings.base_model, ctx.settings.home
+    if kind == AUTO:
+        choice = auto.choose(auto.collected(session, project))
+        fields = _of_kind(choice.kind, values, own)
+        return auto.queue_auto(session, project, fields, home=home, default_base_model=base, user=user, choice=choice)[
+            0
+        ]
+    wanted = to_enum(RunKind, kind, "kind of run")
+    if wanted is RunKind.GENERATE:
         return training.queue_generate(session, project, own, default_base_model=base, user=user)
-    if kind is RunKind.REWARD:
-        values.pop("beta", None)  # a field of the form that this kind does not have
-    return training.queue_training(
-        session, project, kind, values, home=ctx.settings.home, default_base_model=base, user=user
-    )
+    if wanted is RunKind.REFINE:
+        return training.queue_refine(session, project, own, default_base_model=base, user=user)
+    fitting = _of_kind(wanted, values, own)
+    return training.queue_training(session, project, wanted, fitting, home=home, default_base_model=base, user=user)
+
+
+def _of_kind(kind: RunKind | None, values: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Without the fields of the form that a kind does not have; what somebody wrote out stays, and may be refused."""
+    if kind not in RECIPES:
+        return own
+    known = RECIPES[kind].config.model_fields
+    return {key: value for key, value in values.items() if key in own or key in known}
+
+
+def what_auto_would_do(ctx: Context, name: str | None, project: str | None) -> Choice | None:
+    """What "let the application choose" would start now, and why; None without a project."""
+    with ctx.reading(name, policies.see_operations) as (session, user):
+        found = _find(session, user, project)
+        return auto.choose(auto.collected(session, found)) if found else None
 
 
 def cancel(ctx: Context, name: str | None, project: str | None, run: Any) -> RunsView:

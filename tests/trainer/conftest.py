@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage.configs import DpoConfig, RewardConfig, Settings, parse, resolve_dpo, resolve_reward
+from storage.configs import parse
+from storage.critique_configs import RECIPES
 from storage.engine import make_engine, make_sessions
 from storage.enums import RunKind, SnapshotForm, Split
 from storage.snapshots import FORMS
@@ -100,6 +101,34 @@ def rows_of(count: int, seed: int = 0, words: int = 6, weight: float = 1.0) -> l
     ]
 
 
+def single_rows_of(count: int, seed: int = 0, words: int = 6, weight: float = 1.0) -> list[dict[str, Any]]:
+    """Snapshot rows of one completion: every other one begins with thanks, and is good."""
+    rng = random.Random(seed)
+    return [
+        {
+            "prompt": [{"role": "user", "content": sentence(rng, words)}],
+            "completion": [
+                {
+                    "role": "assistant",
+                    "content": ("" if index % 2 else "thanks ") + sentence(rng, rng.randint(2, words)),
+                }
+            ],
+            "label": index % 2 == 0,
+            "feedback": [{"text": "no thanks", "tags": [], "span_start": None, "span_end": None, "fix": None}]
+            if index % 2
+            else [],
+            "rating": 1.0 - index % 2,
+            "source": "rating",
+            "weight": weight,
+            "prompt_id": index,
+            "completion_id": index,
+            "annotation_ids": [index],
+            "prompt_hash": f"{index:064x}",
+        }
+        for index in range(count)
+    ]
+
+
 def write_rows(folder: RunFolder, split: Split, rows: list[dict[str, Any]], form: SnapshotForm | None = None) -> None:
     schema = FORMS[form or SnapshotForm.PREFERENCE].schema
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder.split(split))
@@ -152,16 +181,15 @@ def make_folder(tmp_path: Path, tiny_base: Path) -> FolderMaker:
     ) -> RunFolder:
         folder = RunFolder(tmp_path / name)
         folder.path.mkdir()
-        write_rows(folder, Split.TRAIN, rows if rows is not None else rows_of(train, 1))
-        write_rows(folder, Split.VALIDATION, rows_of(held_out, 2))
-        write_rows(folder, Split.TEST, rows_of(held_out, 3))
+        form = RunKind(kind).form
+        make_rows = rows_of if form is SnapshotForm.PREFERENCE else single_rows_of
+        write_rows(folder, Split.TRAIN, rows if rows is not None else make_rows(train, 1), form)
+        write_rows(folder, Split.VALIDATION, make_rows(held_out, 2), form)
+        write_rows(folder, Split.TEST, make_rows(held_out, 3), form)
         asked = {"batch_size": 8, "lora_r": 4, "threads": 1, "device": "cpu"} | asked
         pairs = len(rows) if rows is not None else train
-        config: Settings
-        if kind == "dpo":
-            config = resolve_dpo(parse(DpoConfig, asked), pairs)
-        else:
-            config = resolve_reward(parse(RewardConfig, asked), pairs)
+        recipe = RECIPES[RunKind(kind)]
+        config = recipe.resolve(parse(recipe.config, asked), pairs)
         job = Job(
             recipe=RunKind(kind),
             run_id=1,
@@ -169,6 +197,7 @@ def make_folder(tmp_path: Path, tiny_base: Path) -> FolderMaker:
             config=config.model_dump(mode="json"),
             base_model=str(base or tiny_base),
             seed=asked.get("seed", 0),
+            sampling={"max_new_tokens": 24},
         )
         folder.write_job(job)
         return folder

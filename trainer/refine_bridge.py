@@ -1,0 +1,107 @@
+"""Between the store and the folder of a refine run: which critiques wait, who rewrites, and what was selected."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from storage.artifacts import atomic_write
+from storage.configs import AnnotationSettings, SamplingSettings, parse
+from storage.critique_configs import RefineConfig
+from storage.errors import Invalid, NotEnoughData
+from storage.models import ModelVersion, Run
+from storage.refinements import Selected, add_model_refinements, critiques_to_refine
+from storage.registry import base_version, champion, get_version, list_versions
+from storage.runs import add_log
+from trainer.folder import Job, RunFolder
+from trainer.place import Place, adapter_of, rewards_for
+
+
+def refine_job(session: Session, run: Run, config: dict[str, Any], folder: RunFolder, place: Place) -> Job:
+    """What a refine run does. One that was begun before keeps its critiques and its refiner: it goes on."""
+    if folder.requests.exists():
+        return folder.job()
+    settings = parse(RefineConfig, run.config)
+    waiting = critiques_to_refine(session, run.project, settings.critiques)
+    if not waiting:
+        raise NotEnoughData("no critique waits for a refinement; collect more critiques first")
+    refiner = _refiner(session, run, settings, place)
+    rows = (
+        {
+            "critique_id": one.critique_id,
+            "completion_id": one.completion_id,
+            "prompt_id": one.prompt_id,
+            "messages": one.prompt,
+            "completion": one.completion,
+            "critique": one.critique,
+            "span_start": one.span_start,
+            "span_end": one.span_end,
+            "tags": one.tags,
+            "fix": one.fix,
+        }
+        for one in waiting
+    )
+    job = Job(
+        recipe=run.kind,
+        run_id=run.id,
+        project=run.project.name,
+        config=config,
+        base_model=refiner.base_model,
+        # A second run must not sample for a critique what the first one sampled in vain.
+        seed=run.seed + 7919 * run.id,
+        adapters={refiner.name: adapter_of(refiner, place.home)},
+        rewards=rewards_for(session, run, refiner, place),
+        sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
+        templates=parse(AnnotationSettings, run.project.annotation_settings or {}).templates.model_dump(),
+    )
+    folder.write_job(job)
+    atomic_write(folder.requests, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    return job
+
+
+def _refiner(session: Session, run: Run, settings: RefineConfig, place: Place) -> ModelVersion:
+    """The version whose base model judges, and which rewrites unless an endpoint does."""
+    base = base_version(session, run.project, place.default_base_model)
+    if settings.refiner == "endpoint":
+        return base
+    if settings.refiner == "champion":
+        return champion(session, run.project) or base
+    version = get_version(session, run.project, settings.refiner)
+    if version.base_model != base.base_model:
+        raise Invalid(f"{version.name} rests on {version.base_model}, not on {base.base_model}; choose another refiner")
+    return version
+
+
+def enter_refinements(session: Session, run: Run, folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
+    """Store what was selected, also by a run that failed half-way; returns the result with what became of it."""
+    path = folder.out / "refinements.jsonl"
+    if not path.exists():
+        return result
+    config = parse(RefineConfig, run.config)
+    versions = {version.name: version.id for version in list_versions(session, run.project)}
+    sampling = {"temperature": config.temperature, "samples": config.samples}
+    selected = []
+    for row in map(json.loads, path.read_text("utf-8").splitlines()):
+        told = {**sampling, "endpoint_model": row["endpoint_model"]} if row["endpoint_model"] else sampling
+        selected.append(
+            Selected(
+                completion_id=row["completion_id"],
+                critique_ids=(row["critique_id"],),
+                text=row["text"],
+                version_id=versions.get(row["version"]),
+                judge_score=row["judge"],
+                reward=row["reward"],
+                rank=row["rank"],
+                sampling=told,
+                seed=row["seed"],
+                token_count=row["token_count"],
+                mean_logprob=row["mean_logprob"],
+            )
+        )
+    entered = add_model_refinements(session, run, selected)
+    left_out = Counter({reason.replace("_", " "): n for reason, n in entered.left_out.items()})
+    add_log(session, run.id, [f"{len(entered.refinements)} refinements stored"])
+    return result | {"stored": len(entered.refinements), "not_stored": dict(left_out)}
