@@ -18,6 +18,7 @@ from storage.enums import Role
 from storage.errors import Invalid
 
 PREFIX = "FEEDBACK_"
+_SECRET: tuple[tuple[str, ...], ...] = ((), ("database_url",), ("oidc_client_secret",), ("refiner_key",))
 
 
 class Settings(BaseSettings):
@@ -72,6 +73,13 @@ class Settings(BaseSettings):
     webhook_private: bool = Field(
         False, description="Whether webhooks may lead to this machine and its network (loopback and private addresses)."
     )
+    refiner_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="OpenAI-compatible endpoint that may refine criticised completions (`refiner=endpoint`), up to and "
+        "with its /v1; empty: none. Whoever starts the worker decides where feedback is sent.",
+    )
+    refiner_key: str = Field("", description="The key of that endpoint; it is neither stored nor logged.")
     poll_seconds: float = Field(1.0, gt=0, le=60, description="Seconds between a worker's looks for queued runs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much the log files say: `debug`, `info`, `warning` or `error`."
@@ -165,8 +173,8 @@ def load_settings(**overrides: object) -> Settings:
         first = error.errors()[0]
         name = f"{PREFIX}{'_'.join(str(part) for part in first['loc']).upper() or 'OIDC_ISSUER'}"
         message = first["msg"].removeprefix("Value error, ")
-        # A database address may hold a password: it is not repeated. Nor is everything, where no one value is wrong.
-        got = "" if first["loc"] in ((), ("database_url",), ("oidc_client_secret",)) else f" (got {first['input']!r})"
+        # What may hold a password or a key is not repeated. Nor is everything, where no one value is wrong.
+        got = "" if first["loc"] in _SECRET else f" (got {first['input']!r})"
         raise Invalid(f"{name}: {message[0].lower()}{message[1:]}{got}") from error
 
 

@@ -75,8 +75,8 @@ def build(ctx: Context) -> gr.Blocks:
         gr.on(
             [chosen.change, runs_head.select],
             event(see.preview),
-            [chosen],
-            [runs_part.preview],
+            [chosen, runs_part.kind],
+            [runs_part.preview, runs_part.says],
             show_progress="hidden",
             api_visibility="private",
             concurrency_limit=1,
@@ -119,14 +119,16 @@ class _Looks:
         """The Project tab."""
         return project_tab.values(project.see_project(self.ctx, name, chosen)) if chosen else self._nothing(13)
 
-    def preview(self, name: str | None, chosen: str | None) -> Any:
-        """What training would use."""
+    def preview(self, name: str | None, chosen: str | None, kind: Any) -> list[Any]:
+        """What training would use, and what the kind of run that is chosen makes."""
         if not chosen:
-            return gr.skip()
+            return self._nothing(2)
         try:
-            return runs_tab.preview(runs.what_training_uses(self.ctx, name, chosen))
+            choice = runs.what_auto_would_do(self.ctx, name, chosen) if kind == runs.AUTO else None
+            used = runs_tab.preview(runs.what_training_uses(self.ctx, name, chosen))
+            return [used, runs_tab.says(kind, choice)]
         except FeedbackError as error:
-            return render.note(said(error), "bad")
+            return [render.note(said(error), "bad"), gr.skip()]
 
     @staticmethod
     def _nothing(outputs: int) -> list[Any]:

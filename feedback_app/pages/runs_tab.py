@@ -11,11 +11,12 @@ import gradio as gr
 from feedback_app import plots
 from feedback_app.handlers import runs as handlers
 from feedback_app.handlers.context import Context
-from feedback_app.handlers.runs import RunsView, RunView
+from feedback_app.handlers.runs import AUTO, RunsView, RunView
 from feedback_app.i18n import later, listed, message, sentence, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import QUEUED, QUICK, event
+from storage.auto import Choice
 from storage.enums import RunKind, RunStatus, Split
 from storage.models import Run
 from storage.training import Preview
@@ -23,7 +24,13 @@ from storage.training import Preview
 LOOK_AGAIN = 2.0
 LOOK_LATER = 15.0  # while nothing runs: a worker may start something by itself
 KINDS = [
+    (later("Whatever is best now"), AUTO),
+    (later("Refinements"), RunKind.REFINE.value),
     (later("Policy (DPO)"), RunKind.DPO.value),
+    (later("Policy (SFT)"), RunKind.SFT.value),
+    (later("Policy (KTO)"), RunKind.KTO.value),
+    (later("Policy (conditional)"), RunKind.CONDITIONAL.value),
+    (later("Policy (SDFT)"), RunKind.SDFT.value),
     (later("Reward model"), RunKind.REWARD.value),
     (later("Completions"), RunKind.GENERATE.value),
 ]
@@ -47,7 +54,8 @@ class RunsTab:
     def _start_form(self) -> None:
         with gr.Column(elem_classes="op-card"):
             gr.HTML(f"<h3>{later('Start a run')}</h3>", js_on_load=None)
-            self.kind = gr.Radio(KINDS, value=RunKind.DPO.value, label=later("What to make"), elem_id="op-kind")
+            self.kind = gr.Radio(KINDS, value=AUTO, label=later("What to make"), elem_id="op-kind")
+            self.says = gr.HTML("", elem_id="op-kind-says", js_on_load=None)
             self.preview = gr.HTML("", elem_id="op-preview", js_on_load=None)
             with gr.Row():
                 self.epochs, self.rate, self.beta = (
@@ -103,7 +111,11 @@ class RunsTab:
         def cancel(name: str | None, project: str | None, run: Any) -> list[Any]:
             return values(handlers.cancel(ctx, name, project, run))
 
+        def explain(name: str | None, project: str | None, kind: Any) -> str:
+            return says(kind, handlers.what_auto_would_do(ctx, name, project) if kind == AUTO else None)
+
         here = [self.project, self.selected]
+        self.kind.input(event(explain), [self.project, self.kind], [self.says], **QUICK)
         form = [self.project, self.kind, self.epochs, self.rate, self.beta, self.more]
         self.timer.tick(event(look), here, self.outputs, **QUICK)
         self.select.click(event(look), here, self.outputs, js="(p) => [p, window.feedback.chosen.run]", **QUICK)
@@ -264,6 +276,34 @@ def _snapshot(chosen: RunView) -> Markup:
     pairs = [(t("snapshot"), chosen.snapshot.content_hash[:12])]
     pairs += [(key, render.number(value)) for key, value in render.flat(report)]
     return render.facts(pairs)
+
+
+def says(kind: Any, choice: Choice | None) -> str:
+    """A sentence on what a kind of run makes; for the application's own choice, what it would be now and why."""
+    told = _sentence(kind)
+    if choice is not None:
+        what = t(choice.kind.value) if choice.kind else t("nothing yet")
+        told = f"{t('Now: {what}.', what=what)} {' '.join(message(reason) for reason in choice.reasons)}"
+    return f'<p class="op-muted">{escape(told)}</p>' if told else ""
+
+
+def _sentence(kind: Any) -> str:
+    return {
+        RunKind.REFINE.value: t(
+            "Rewrites what was criticised as each critique asks, judges the results and keeps the best: so critiques "
+            "train."
+        ),
+        RunKind.DPO.value: t("A better policy from pairs: comparisons, rating gaps and refinements over originals."),
+        RunKind.SFT.value: t("A policy that writes like the refinements, held near the base model elsewhere."),
+        RunKind.KTO.value: t("A better policy from thumbs and ratings of single completions, without pairs."),
+        RunKind.CONDITIONAL.value: t(
+            "A policy that knows what feedback means, from every criticised or rated completion, and writes under the "
+            "best."
+        ),
+        RunKind.SDFT.value: t("For large models: the model that sees the critiques teaches the one that does not."),
+        RunKind.REWARD.value: t("A model that scores completions as the annotators would."),
+        RunKind.GENERATE.value: t("Completions for the prompts that need them most, for annotators to judge."),
+    }.get(str(kind), "")
 
 
 def preview(found: Preview | None) -> str:

@@ -104,6 +104,7 @@ def _annotate(page: Any, app: App, picture: Picture) -> None:
 def _train(page: Any, picture: Picture) -> None:
     """Start a DPO run from the page and watch it: the step counts, the plot changes, it succeeds."""
     page.locator("#op-preview").get_by_text("train pairs").wait_for()
+    page.locator("#op-kind").get_by_text("Policy (DPO)").click()
     page.get_by_text("More settings").click()
     page.get_by_label("name=value").fill(SETTINGS)
     page.locator("#op-start").click()
