@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from feedback_app.supervisor import end, spawn
 from storage.engine import read_only
-from storage.enums import RunStatus
+from storage.enums import RunKind, RunStatus
 from storage.models import Run, utc_now
 from storage.runs import get_run, metric_series
 
@@ -76,7 +76,12 @@ def _someone_is_busy(sessions: sessionmaker[Session], run: Run) -> bool:
     with read_only(sessions) as session:
         recent = utc_now() - FRESH
         running = session.scalars(select(Run).where(Run.status == RunStatus.RUNNING, Run.heartbeat_at > recent))
-        return any(other.kind.trains == run.kind.trains for other in running)
+        return any(_lane(other.kind) == _lane(run.kind) for other in running)
+
+
+def _lane(kind: RunKind) -> str:
+    """Runs of one lane wait for each other; see `trainer.worker.GROUPS`."""
+    return "train" if kind.trains else "refine" if kind is RunKind.REFINE else "generate"
 
 
 def _progress_line(session: Session, run: Run) -> str:

@@ -15,6 +15,8 @@ from storage.errors import Invalid
 from storage.models import Project, Run
 from storage.progress import count_usable
 
+_TRAINING = ", ".join(kind for kind in RunKind if kind.trains)
+
 
 @dataclass(frozen=True)
 class Due:
@@ -34,9 +36,9 @@ def check_policy(policy: TrainingPolicy) -> None:
     """Raise `Invalid` when a policy could never start: a bad cron line, or a kind that trains nothing."""
     for kind in policy.kinds:
         if kind not in RunKind.__members__.values() or not RunKind(kind).trains:
-            raise Invalid(f"setting 'kinds': '{kind}' trains nothing; choose from: reward, dpo")
+            raise Invalid(f"setting 'kinds': '{kind}' trains nothing; choose from: {_TRAINING}")
     if not policy.kinds:
-        raise Invalid("setting 'kinds' is empty; choose from: reward, dpo")
+        raise Invalid(f"setting 'kinds' is empty; choose from: {_TRAINING}")
     if policy.mode is PolicyMode.CRON:
         next_cron(policy.cron, datetime.now(UTC))
 
