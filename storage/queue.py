@@ -58,9 +58,10 @@ def prompts_to_generate(session: Session, project: Project, limit: int) -> list[
     """The prompts that most need a new item: none open or flagged, fewest annotations, then fewest items, then oldest.
 
     Prompts of every split: what people say about test prompts measures models and never trains one. Not what people
-    wrote in the playground: that is theirs.
+    wrote in the playground: that is theirs. Nor what gold items ask: nobody shall meet it twice.
     """
-    taken = exists().where(Item.prompt_id == Prompt.id, Item.status.in_((ItemStatus.OPEN, ItemStatus.FLAGGED)))
+    waiting = Item.status.in_((ItemStatus.OPEN, ItemStatus.FLAGGED))
+    taken = exists().where(Item.prompt_id == Prompt.id, or_(waiting, Item.gold.is_not(None)))
     judged = select(func.coalesce(func.sum(Item.judged), 0)).where(Item.prompt_id == Prompt.id).scalar_subquery()
     items = select(func.count()).select_from(Item).where(Item.prompt_id == Prompt.id).scalar_subquery()
     # Ids first: the sort then carries no messages.

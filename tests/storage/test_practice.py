@@ -277,3 +277,12 @@ def test_a_pause_ends_with_the_project_s_wish_for_it(session: Session) -> None:
     golden.ask(session, project, check_pause=True)
     assert stage(session, project, ann) is Stage.PAUSED
     assert practice.see_round(session, project, ann).size == 0
+
+
+def test_nothing_more_is_written_for_what_gold_items_ask(session: Session) -> None:
+    project = factories.make_project(session)
+    (item,) = golden.make_gold(session, project, 1)
+    other = factories.make_prompt(session, project)
+    assert [prompt.id for prompt in items.prompts_to_generate(session, project, 10)] == [other.id]
+    gold.unmark(session, item, None)
+    assert item.status is ItemStatus.OPEN

@@ -174,9 +174,15 @@ def test_low_check_scores_stand_out_on_the_tab(house):
 def shoot(page, name):
     """A picture for whoever asks for them (FEEDBACK_SCREENSHOTS)."""
     folder = os.environ.get("FEEDBACK_SCREENSHOTS")
-    if folder:
+    if not folder:
+        return
+    size = page.viewport_size
+    for look, width, dark in (("", size["width"], False), ("-dark", size["width"], True), ("-phone", 390, False)):
+        page.set_viewport_size({"width": width, "height": 844 if look == "-phone" else size["height"]})
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
         page.wait_for_timeout(400)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+        page.screenshot(path=str(Path(folder) / f"{name}{look}.png"), full_page=True)
+    page.set_viewport_size(size)
 
 
 def test_from_the_guidelines_through_a_failed_round_to_the_queue(house, visit):
@@ -192,7 +198,8 @@ def test_from_the_guidelines_through_a_failed_round_to_the_queue(house, visit):
             assert "Practice item" in page.inner_text(".fb-progress")
             assert not page.is_visible("#fb-skip")
             judge(house, page, name, right=rightly)
-            page.wait_for_selector('#fb-stage[data-lesson="shown"]')
+            page.wait_for_selector('#fb-stage[data-lesson="shown"]', state="attached")
+            page.wait_for_selector("#fb-lesson h2")
             title = page.inner_text("#fb-lesson h2")
             shoot(page, f"practice-{title.lower().replace(' ', '-')}")
             if title in ("Right", "Not right"):
@@ -227,7 +234,8 @@ def judge(house, page, name, *, right):
         order = factories.items.own_assignment(session, assignment_id, user).shown_order
     older = order.index(min(order))
     side = "ab"[older]
-    page.wait_for_function("() => window.feedback.kind?.() === 'pair'")
+    fresh = "() => window.feedback.kind?.() === 'pair' && !document.querySelector('.fb-verdict [aria-pressed=true]')"
+    page.wait_for_function(fresh)
     page.keyboard.press("12"[older] if right else "12"[1 - older])
     value = 5 if right else 1
     page.click(f"#fb-side-{side} .fb-rating:first-child label:nth-of-type({value})")
