@@ -110,6 +110,17 @@
     }
   });
 
+  // Gradio opens a list of choices at any key, also at the one that leaves it, and after it was left.
+  window.addEventListener(
+    "keydown",
+    (event) => {
+      if (event.key === "Tab" && event.target.matches?.("input[role=combobox], input[role=listbox]")) {
+        event.stopPropagation();
+      }
+    },
+    true,
+  );
+
   // --- for those who listen: what happened is said, without taking the focus ---
   const live = Object.assign(document.createElement("div"), { className: "fb-unseen", id: "fb-live" });
   live.setAttribute("role", "status");
