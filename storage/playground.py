@@ -14,34 +14,27 @@ draft with the reason; whatever was said of an older turn changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from storage.configs import AnnotationSettings, PlaygroundConfig, parse
 from storage.enums import (
     AnnotationStatus,
     AssignmentStatus,
-    CompletionOrigin,
-    ItemKind,
     Outcome,
     RunKind,
     RunStatus,
-    SelectionReason,
     TurnState,
 )
 from storage.errors import Conflict, Invalid, NotAllowed
-from storage.items import add_item
 from storage.models import (
     Annotation,
     Assignment,
     Completion,
     Conversation,
-    JsonObject,
-    Message,
     Preference,
     Project,
     Refinement,
@@ -49,8 +42,9 @@ from storage.models import (
     User,
     utc_now,
 )
-from storage.prompts import PLAYGROUND_SOURCE, add_completion, add_prompt, clean_messages, insert_once, storable
+from storage.prompts import clean_messages, insert_once, storable
 from storage.runs import queue_run
+from storage.standings import PAUSED, Stage, stage
 from storage.submissions import MAX_CHARACTERS
 
 MAX_CONVERSATION = 200_000  # characters of all messages together
@@ -66,48 +60,35 @@ class Writer(NamedTuple):
     error: str | None = None
 
 
-class Turn(NamedTuple):
-    """A message that waits to be answered."""
-
-    conversation_id: int
-    turn: int
-    messages: list[Message]
-
-    @property
-    def key(self) -> str:
-        """How the writing process calls it."""
-        return f"{self.conversation_id}.{self.turn}"
-
-
-class WrittenTurn(NamedTuple):
-    """One completion of a turn, as its process wrote it."""
-
-    text: str
-    model_version_id: int
-    sampling: JsonObject
-    seed: int
-    token_count: int
-    mean_logprob: float
-    latency_ms: float
-
-
 def is_on(project: Project) -> bool:
     """Whether the project has a playground."""
     return parse(AnnotationSettings, project.annotation_settings or {}).playground
 
 
+def closed_because(session: Session, project: Project, user: User) -> str | None:
+    """Why the person has no playground in the project; None where they have one."""
+    if not is_on(project):
+        return "the playground is switched off in this project; ask an operator"
+    where = stage(session, project, user)
+    if where is Stage.PAUSED:
+        return PAUSED
+    return "finish the practice round on the Annotate page first" if where is Stage.PRACTICE else None
+
+
 def my_conversation(session: Session, project: Project, user: User) -> Conversation:
     """The person's conversation in the project, made on first use, locked until the transaction ends.
 
-    Raises `NotAllowed` where the project has no playground.
+    Raises `NotAllowed` where the project has no playground for them.
     """
-    if not is_on(project):
-        raise NotAllowed("the playground is switched off in this project; ask an operator")
+    closed = closed_because(session, project, user)
+    if closed is not None:
+        raise NotAllowed(closed)
     made = insert_once(session, Conversation, {"project_id": project.id, "user_id": user.id}, {})
-    return _held(session, made.row.id)
+    return held(session, made.row.id)
 
 
-def _held(session: Session, conversation_id: int) -> Conversation:
+def held(session: Session, conversation_id: int) -> Conversation:
+    """The conversation as it stands, locked until the transaction ends."""
     query = select(Conversation).where(Conversation.id == conversation_id).with_for_update()
     return session.scalars(query.execution_options(populate_existing=True)).one()
 
@@ -150,10 +131,11 @@ def send(session: Session, project: Project, talk: Conversation, text: str, *, n
 def stop(session: Session, talk: Conversation) -> None:
     """Take back the message that is being answered; it is the draft again. Nothing happens where none is."""
     if talk.state in _LIVE:
-        _take_back(session, talk, None)
+        take_back(session, talk, None)
 
 
-def _take_back(session: Session, talk: Conversation, error: str | None) -> None:
+def take_back(session: Session, talk: Conversation, error: str | None) -> None:
+    """The message that is being answered is the draft again, because of `error` or of the person."""
     talk.draft, talk.messages = talk.messages[-1]["content"], talk.messages[:-1]
     talk.state, talk.texts, talk.error, talk.run_id = TurnState.TYPING, [], error, None
     session.flush()
@@ -284,122 +266,8 @@ def settle(session: Session, project: Project, talk: Conversation) -> None:
     ended = run.finished_at if run is not None else None
     if run is not None and run.status is not RunStatus.SUCCEEDED and ended and talk.sent_at and ended >= talk.sent_at:
         reason = run.error or run.status.value
-        _take_back(session, talk, f"the message was not answered: {reason}")
+        take_back(session, talk, f"the message was not answered: {reason}")
         return
     talk.state, talk.texts, talk.run_id = TurnState.QUEUED, [], None
     session.flush()
     wake(session, project, asked=True)
-
-
-# --- what the worker does ---
-
-
-def turns_waiting(session: Session, project_id: int) -> list[Turn]:
-    """Messages that nobody answers yet, the oldest first."""
-    rows = session.scalars(
-        select(Conversation)
-        .where(Conversation.project_id == project_id, Conversation.state == TurnState.QUEUED)
-        .order_by(Conversation.sent_at, Conversation.id)
-    )
-    return [Turn(row.id, row.turn, row.messages) for row in rows]
-
-
-def turns_of(session: Session, run_id: int) -> set[str]:
-    """The keys of the turns that the run's process is to write."""
-    query = select(Conversation.id, Conversation.turn).where(
-        Conversation.run_id == run_id, Conversation.state == TurnState.WRITING
-    )
-    return {f"{row.id}.{row.turn}" for row in session.execute(query)}
-
-
-def hand_over(session: Session, turn: Turn, run_id: int) -> bool:
-    """Give a turn to the run's process; False when it was taken back, or by another run, in the meantime."""
-    taken = session.execute(
-        update(Conversation)
-        .where(
-            Conversation.id == turn.conversation_id,
-            Conversation.turn == turn.turn,
-            Conversation.state == TurnState.QUEUED,
-        )
-        .values(state=TurnState.WRITING, run_id=run_id, texts=[])
-        .returning(Conversation.id)
-        .execution_options(synchronize_session=False)
-    ).one_or_none()
-    return taken is not None
-
-
-def take_up_again(session: Session, run_id: int) -> None:
-    """The run begins anew: what an earlier process of it was writing waits again."""
-    session.execute(
-        update(Conversation)
-        .where(Conversation.run_id == run_id, Conversation.state == TurnState.WRITING)
-        .values(state=TurnState.QUEUED, run_id=None, texts=[])
-        .execution_options(synchronize_session=False)
-    )
-
-
-def _writing(session: Session, run_id: int, key: str) -> Conversation | None:
-    """The conversation, locked, if this turn of it is still the one that the run writes."""
-    number, _, turn = key.partition(".")
-    talk = _held(session, int(number))
-    current = talk.state is TurnState.WRITING and talk.run_id == run_id and talk.turn == int(turn)
-    return talk if current else None
-
-
-def add_pieces(session: Session, run_id: int, key: str, pieces: Sequence[tuple[int, str]]) -> None:
-    """Put what was written into the turn's texts; a piece is (characters before it, text) and replaces what follows."""
-    talk = _writing(session, run_id, key)
-    if talk is None:
-        return
-    texts = [*talk.texts, *[""] * (len(pieces) - len(talk.texts))]
-    talk.texts = [text[:at] + storable(new) for text, (at, new) in zip(texts, pieces, strict=True)]
-    session.flush()
-
-
-def refuse(session: Session, run_id: int, key: str, error: str) -> None:
-    """The process cannot answer this message; it is the person's draft again."""
-    talk = _writing(session, run_id, key)
-    if talk is not None:
-        _take_back(session, talk, error)
-
-
-def enter_written(
-    session: Session, run_id: int, key: str, written: Sequence[WrittenTurn], *, now: datetime | None = None
-) -> None:
-    """A turn is finished: its completions and an item of the person's own, leased to them in the order shown.
-
-    Completions that they had for the same messages before are not judged a second time.
-    """
-    talk = _writing(session, run_id, key)
-    if talk is None:
-        return
-    project, user = session.get_one(Project, talk.project_id), session.get_one(User, talk.user_id)
-    prompt = add_prompt(session, project, talk.messages, PLAYGROUND_SOURCE).row
-    completions = [
-        add_completion(session, prompt, one.text, CompletionOrigin.MODEL, run_id=run_id, **_origin(one)).row
-        for one in written
-    ]
-    distinct = list({completion.id: completion for completion in completions}.values())
-    item = add_item(session, prompt, distinct, ItemKind.PLAYGROUND, owner=user).row
-    moment = now or utc_now()
-    assignment = insert_once(
-        session,
-        Assignment,
-        {"item_id": item.id, "user_id": user.id},
-        {
-            "project_id": project.id,
-            "shown_order": [completion.id for completion in distinct],
-            "reason": SelectionReason.OWN,
-            "propensity": 1.0,
-            "leased_at": moment,
-            "expires_at": moment + timedelta(seconds=project.lease_seconds),
-        },
-    ).row
-    by_id = {completion.id: completion.text for completion in distinct}
-    talk.texts = [by_id[completion_id] for completion_id in assignment.shown_order]
-    talk.state, talk.assignment_id = TurnState.WRITTEN, assignment.id
-    session.flush()
-
-
-def _origin(one: WrittenTurn) -> JsonObject:
-    return {key: value for key, value in one._asdict().items() if key != "text"}
