@@ -48,7 +48,7 @@ class GoldTab:
         self.lines = gr.HTML("", elem_id="op-gold-items", js_on_load=None)
         with gr.Row():
             self.item = _free_dropdown(later("Gold item"), "op-gold-item", 3)
-            self.unmark = gr.Button(later("Make ordinary again"), elem_id="op-gold-unmark", min_width=140)
+            self.unmark = gr.Button(later("Make ordinary"), elem_id="op-gold-unmark", min_width=140)
 
     def _people(self) -> None:
         gr.HTML(f"<h3>{later('Practice and checks of people')}</h3>", js_on_load=None)
