@@ -82,13 +82,14 @@ def _middleware(ctx: Context) -> list[Middleware]:
     mounts = {
         "/annotate": Mount(policies.EVERYONE),
         "/mine": Mount(policies.EVERYONE),
+        "/play": Mount(policies.EVERYONE),
         "/operate": Mount(policies.OPERATORS, extra=("/gradio_api/upload", "/gradio_api/upload_progress")),
     }
     upload = ctx.settings.max_upload_mb * MIB + MIB
     limits = {"/operate/gradio_api/upload": upload, **dict.fromkeys(FORMS, 16 * KIB)}
     limits |= dict.fromkeys(api.BATCHES, 8 * MIB)
     return [
-        Middleware(SecurityHeaders, scripted=("/annotate", "/mine", "/operate")),
+        Middleware(SecurityHeaders, scripted=("/annotate", "/mine", "/play", "/operate")),
         Middleware(CORSMiddleware, allow_origins=[]),
         Middleware(SameOrigin, public_url=ctx.settings.public_url),
         Middleware(BodyLimit, default=2 * MIB, limits=limits),
@@ -105,11 +106,12 @@ def _mount_pages(app: FastAPI, ctx: Context) -> FastAPI:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio as gr  # after the variables above: it reads them at import
 
-    from feedback_app.pages import annotate, mine, operate, theme
+    from feedback_app.pages import annotate, mine, operate, play, theme
 
     for path, build, roles, head in (
         ("/annotate", annotate.build, policies.EVERYONE, theme.head("annotate")),
         ("/mine", mine.build, policies.EVERYONE, theme.head("mine")),
+        ("/play", play.build, policies.EVERYONE, theme.head("play")),
         ("/operate", operate.build, policies.OPERATORS, theme.head("operate")),
     ):
         app = gr.mount_gradio_app(

@@ -66,6 +66,7 @@ def save(ctx: Context, name: str | None, project: str | None, values: Mapping[st
             "tags": tags_from(values.get("tags")),
             "annotation_settings": {
                 "order": "judge_first" if values.get("judge_first") is True else "free",
+                "playground": values.get("playground") is not False,
                 "daily_target": whole(values.get("daily_target"), "daily target"),
             },
             "overlap": whole(values.get("overlap"), "annotators per item"),

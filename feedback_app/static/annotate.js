@@ -48,7 +48,8 @@
   };
   // After a submit the new item has the focus, and is announced.
   const land = (item) => {
-    if (document.querySelector('#fb-stage[data-lesson="shown"]')) return; // static/lesson.js has it
+    // static/lesson.js and static/play.js have it.
+    if (document.querySelector('#fb-stage[data-lesson="shown"], #fb-stage[data-play]')) return;
     const here = document.activeElement;
     if (here !== document.body && !here?.closest("#fb-work, #fb-actions, .fb-panel")) return;
     if (!item) return feedback.say?.(feedback.t("Done. Nothing is left for you right now."));

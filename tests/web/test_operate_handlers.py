@@ -238,6 +238,7 @@ VALUES = {
     "tags": "wrong fact\n\n rude ",
     "daily_target": 40,
     "judge_first": True,
+    "playground": False,
     "temperature": 0.7,
     "top_p": 0.9,
     "max_new_tokens": 80,
@@ -256,6 +257,7 @@ def test_a_project_is_saved_and_says_when_it_trains(house, olga):
     assert (view.guidelines, view.overlap, view.policy.every_n) == ("Be kind.", 2, 50)
     assert view.tags == ("wrong fact", "rude")
     assert (view.annotating.daily_target, view.annotating.order) == (40, "judge_first")
+    assert not view.annotating.playground
     assert [(one.name, one.low, one.high) for one in view.criteria] == [("quality", 1, 5), ("tone", 0, 10)]
     assert "50 more annotations" in view.due.reason
 

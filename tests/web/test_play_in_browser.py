@@ -1,0 +1,191 @@
+"""A whole evening in the playground: the real pages, a real worker with a real process, and the starter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from storage.engine import read_only
+from storage.enums import AnnotationStatus, ItemKind, Outcome, RunKind, RunStatus, SelectionReason
+from storage.models import Annotation, Assignment, Conversation, Item, Prompt, Run, User
+from tests.web.looking import annotation_of, url_of, wait_for
+from trainer.launch import warm_up
+from trainer.worker import Worker, WorkerSettings
+
+pytestmark = [pytest.mark.usefixtures("idle_queue"), pytest.mark.timeout(280)]
+TYPING, WRITING, ITEM, JUDGED = (
+    f'#fb-stage[data-state="{state}"]' for state in ("typing", "writing", "item", "judged")
+)
+BOX = "#pl-box textarea"
+
+
+@pytest.fixture
+def worker(house) -> Iterator[Worker]:
+    """A worker for the playground, turning in a thread beside the server."""
+    warm_up()
+    settings = house.settings
+    made = Worker(
+        WorkerSettings(settings.store_url, settings.home, kinds=frozenset({RunKind.PLAYGROUND}), device="cpu"),
+        house.sessions,
+    )
+    ending = threading.Event()
+
+    def turn() -> None:
+        while not ending.wait(0.05):
+            made.tick()
+
+    thread = threading.Thread(target=turn)
+    thread.start()
+    yield made
+    ending.set()
+    thread.join()
+    made.close()
+
+
+def _look(page, name: str) -> None:
+    if folder := os.environ.get("FEEDBACK_SCREENSHOTS"):
+        page.wait_for_timeout(300)
+        page.screenshot(path=str(Path(folder) / f"play-{name}.png"))
+
+
+def _texts(page) -> list[str]:
+    return [page.inner_text(f"#fb-side-{letter} .fb-text") for letter in "ab"]
+
+
+def test_type_stream_judge_and_go_on(house, visit, worker):
+    name, project = house.person(), house.project(sampling={"max_new_tokens": 400, "temperature": 1.2})
+    with visit(name, url_of(project, "play")) as page:
+        page.wait_for_selector(TYPING)
+        _look(page, "1-empty")
+        # What is typed survives a reload, at once and on another device a moment later.
+        page.fill(BOX, "Where is my order")
+        page.reload()
+        page.wait_for_function("() => document.querySelector('#pl-box textarea')?.value === 'Where is my order'")
+        wait_for(lambda: _talk(house, name).draft == "Where is my order")
+        page.fill(BOX, "Where is my order 4417? It should have come on Monday.")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(WRITING)
+        grown = set()
+        page.wait_for_function(
+            "() => [...'ab'].some((x) => document.querySelector(`#fb-side-${x} .fb-text`).innerText)"
+        )
+        _look(page, "2-writing")
+
+        # The process is killed in the middle: said in one line, and the words are back in the box.
+        pid = worker._talks[0]._live.child.pid
+        os.kill(pid, signal.SIGKILL)
+        page.wait_for_selector("#pl-status[data-kind=bad]")
+        assert "killed" in page.inner_text("#pl-status")
+        assert page.input_value(BOX).startswith("Where is my order 4417?")
+        _look(page, "3-failed")
+        page.click("#pl-send")
+        page.wait_for_selector(WRITING)
+        while not page.query_selector(ITEM):
+            grown.add(tuple(_texts(page)))
+            time.sleep(0.03)
+        assert len(grown) > 3  # it came bit by bit
+        shown = _texts(page)
+        _look(page, "4-item")
+
+        # A reload brings back the conversation and what is not judged yet; the draft too.
+        page.fill("#fb-side-b .fb-critique textarea", "Too vague.")
+        wait_for(lambda: annotation_of(house, name, AnnotationStatus.DRAFT) is not None)
+        page.reload()
+        page.wait_for_selector(ITEM)
+        page.wait_for_function(f"() => document.querySelector('#fb-side-a .fb-text').innerText === {shown[0]!r}")
+        assert page.input_value("#fb-side-b .fb-critique textarea") == "Too vague."
+        page.keyboard.press("Escape")
+        page.keyboard.press("1")
+        page.click("text=Rewrite B")
+        page.fill("#fb-side-b .fb-rewrite textarea", "It is on its way and comes today.")
+        page.click("#fb-submit")
+        page.wait_for_selector(JUDGED)
+        assert not page.is_visible("#pl-go-a-rewrite")
+        _look(page, "5-judged")
+        page.click("#pl-go-b-rewrite")
+        page.wait_for_selector(TYPING)
+        assert "comes today" in page.inner_text("#fb-prompt")
+        page.fill(BOX, "Thank you. Can I change the address?")
+        _look(page, "6-next")
+        page.click("#pl-send")
+        page.wait_for_selector(WRITING)
+        page.click("#pl-stop")
+        page.wait_for_selector(TYPING)
+        assert page.input_value(BOX) == "Thank you. Can I change the address?"
+        page.click("#pl-send")
+        page.wait_for_selector(ITEM)
+        page.keyboard.press("Control+Enter")  # nothing is chosen yet
+        page.wait_for_selector("text=Choose A, B, tie or both bad first")
+        page.keyboard.press("2")
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector(JUDGED)
+        page.keyboard.press("2")
+        page.wait_for_selector(TYPING)
+        page.click("#pl-begin")
+        page.wait_for_selector("text=Talk to the model")
+
+    with read_only(house.sessions) as session:
+        user = session.scalars(select(User).filter_by(name=name)).one()
+        rows = session.scalars(select(Annotation).where(Annotation.user_id == user.id).order_by(Annotation.id)).all()
+        assert [row.preferences[0].outcome for row in rows] == [Outcome.FIRST, Outcome.SECOND]
+        assert (len(rows[0].critiques), len(rows[0].refinements)) == (1, 1)
+        for row in rows:
+            item, lease = session.get_one(Item, row.item_id), session.get_one(Assignment, row.assignment_id)
+            assert (item.kind, item.owner_id) == (ItemKind.PLAYGROUND, user.id)
+            assert (lease.reason, lease.propensity) == (SelectionReason.OWN, 1.0)
+        asked = session.get_one(Prompt, session.get_one(Item, rows[1].item_id).prompt_id).messages
+        assert [message["role"] for message in asked] == ["user", "assistant", "user"]
+        assert asked[1]["content"] == "It is on its way and comes today."
+        ended = session.scalars(select(Run.status).where(Run.kind == RunKind.PLAYGROUND).order_by(Run.id)).all()
+        assert ended == [RunStatus.FAILED, RunStatus.RUNNING]
+
+
+def _talk(house, name) -> Conversation:
+    with read_only(house.sessions) as session:
+        user = session.scalars(select(User).filter_by(name=name)).one()
+        return session.scalars(select(Conversation).filter_by(user_id=user.id)).one()
+
+
+@pytest.mark.parametrize(("dark", "width"), [(True, 1280), (False, 390)])
+def test_looks_on_a_phone_and_in_the_dark(house, visit, dark, width):
+    """What a person sees who comes back to completions that they have not judged."""
+    from storage import playground, projects, turns
+    from tests import factories
+
+    name, project = house.person(), house.project()
+    with house.sessions.begin() as session:
+        found, user = projects.get_project(session, project), factories.accounts.get_user(session, name)
+        talk = playground.my_conversation(session, found, user)
+        playground.send(session, found, talk, "Where is my order 4417?")
+        run = factories.runs.claim_run(session, "w", [RunKind.PLAYGROUND])
+        turn = turns.turns_waiting(session, found.id)[0]
+        turns.hand_over(session, turn, run.id)
+        turns.add_pieces(session, run.id, turn.key, [(0, "It is on its way"), (0, "Please ask")])
+        version = factories.registry.base_version(session, found, "starter")
+    label = f"{'dark' if dark else 'light'}-{width}"
+    with visit(name, url_of(project, "play"), width=width, height=844, dark=dark) as page:
+        page.wait_for_selector(WRITING)
+        page.wait_for_function("() => document.querySelector('#fb-side-b .fb-text').innerText === 'Please ask'")
+        _look(page, f"{label}-writing")
+        assert page.is_visible("#pl-stop")
+        with house.sessions.begin() as session:
+            written = [
+                turns.WrittenTurn(text, version.id, {}, 1, 9, -1.0, 80.0)
+                for text in ("It is on its way.", "Please ask the courier.")
+            ]
+            turns.enter_written(session, run.id, turn.key, written)
+        page.wait_for_selector(ITEM)
+        _look(page, f"{label}-item")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.is_visible("#fb-submit")
+        page.click("#pl-leave")
+        page.wait_for_selector("text=Talk to the model")
+        _look(page, f"{label}-empty")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
