@@ -213,7 +213,7 @@ def header(chosen: RunView | None, view: RunsView) -> str:
     if run.status is RunStatus.RUNNING and run.total_steps:
         share = 100 * min(1.0, (run.step or 0) / run.total_steps)
         parts.append(
-            f'<div class="op-progress" role="progressbar" aria-label="Progress" aria-valuenow="{share:.0f}">'
+            f'<div class="op-progress" role="progressbar" aria-label="{t("Progress")}" aria-valuenow="{share:.0f}">'
             f'<i style="width:{share:.1f}%"></i></div>'
         )
     if run.error:
