@@ -258,7 +258,7 @@ def _counts(annotation: Annotation) -> bool:
     return annotation.status is AnnotationStatus.SUBMITTED and unchanged
 
 
-def mark(session: Session, item: Item, standard: Standard, by: User | None, **detail: Any) -> Item:
+def mark(session: Session, item: Item, standard: Standard, who: User | None, **detail: Any) -> Item:
     """Make `item` a gold item, or change what is right about it; everything said on it is scored anew.
 
     It leaves the ordinary queue; whoever holds it may still submit. Raises `Invalid` when the standard does not fit.
@@ -274,11 +274,11 @@ def mark(session: Session, item: Item, standard: Standard, by: User | None, **de
     ):
         annotation.gold_score = judge(standard, said_in(annotation)).score
     session.flush()
-    audit.record(session, by, "gold.mark", f"item {item.id}", session.get_one(Project, item.project_id), **detail)
+    audit.record(session, who, "gold.mark", f"item {item.id}", session.get_one(Project, item.project_id), **detail)
     return item
 
 
-def unmark(session: Session, item: Item, by: User | None, *, now: datetime | None = None, **detail: Any) -> Item:
+def unmark(session: Session, item: Item, who: User | None, *, now: datetime | None = None, **detail: Any) -> Item:
     """Make a gold item an ordinary one again. What was said on it counts from now on, but for practice.
 
     People who practised on it were told what is right: they do not get it again. Raises `Conflict` for an ordinary one.
@@ -308,7 +308,7 @@ def unmark(session: Session, item: Item, by: User | None, *, now: datetime | Non
     item.judged = session.scalars(live).one()
     item.status = ItemStatus.DONE if item.judged >= places(session, item) else ItemStatus.OPEN
     session.flush()
-    audit.record(session, by, "gold.unmark", f"item {item.id}", session.get_one(Project, item.project_id), **detail)
+    audit.record(session, who, "gold.unmark", f"item {item.id}", session.get_one(Project, item.project_id), **detail)
     return item
 
 

@@ -45,14 +45,16 @@ class _Line(Settings):
     explanation: str = ""
 
 
-def import_gold(session: Session, project: Project, lines: Iterable[str], by: User | None, **detail: Any) -> list[Item]:
+def import_gold(
+    session: Session, project: Project, lines: Iterable[str], who: User | None, **detail: Any
+) -> list[Item]:
     """Mark every item of the file; raises `Invalid` that names the line, and then the caller must keep nothing."""
     made = []
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
         try:
-            made.append(_mark(session, project, _read(text), by, detail))
+            made.append(_mark(session, project, _read(text), who, detail))
         except FeedbackError as error:
             raise Invalid(f"line {number}: {error}") from error
     if not made:
@@ -70,7 +72,7 @@ def _read(text: str) -> _Line:
     return parse(_Line, values)
 
 
-def _mark(session: Session, project: Project, line: _Line, by: User | None, detail: dict[str, Any]) -> Item:
+def _mark(session: Session, project: Project, line: _Line, who: User | None, detail: dict[str, Any]) -> Item:
     if (line.item is None) == (line.prompt is None):
         raise Invalid("give either 'item', or 'prompt' and 'completions'")
     item = gold.find_item(session, project, line.item) if line.item is not None else _add(session, project, line)
@@ -81,7 +83,7 @@ def _mark(session: Session, project: Project, line: _Line, by: User | None, deta
             .order_by(ItemCompletion.position)
         )
     )
-    return gold.mark(session, item, _standard(project, line, members), by, **detail)
+    return gold.mark(session, item, _standard(project, line, members), who, **detail)
 
 
 def _add(session: Session, project: Project, line: _Line) -> Item:

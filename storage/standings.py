@@ -96,33 +96,33 @@ def after_check(session: Session, project: Project, user: User, now: datetime) -
         audit.record(session, None, "annotator.pause", f"user {user.name}", project, **told)
 
 
-def waive(session: Session, project: Project, user: User, by: User | None, **detail: Any) -> Standing:
+def waive(session: Session, project: Project, user: User, who: User | None, **detail: Any) -> Standing:
     """Let a person go on without (further) practice."""
     own = get_standing(session, project, user)
     own.admitted, own.admitted_at = Admission.WAIVED, utc_now()
     session.flush()
-    audit.record(session, by, "practice.waive", f"user {user.name}", project, **detail)
+    audit.record(session, who, "practice.waive", f"user {user.name}", project, **detail)
     return own
 
 
-def reset(session: Session, project: Project, user: User, by: User | None, **detail: Any) -> Standing:
+def reset(session: Session, project: Project, user: User, who: User | None, **detail: Any) -> Standing:
     """Have a person practise (again) from the beginning; what they submitted stays."""
     own = get_standing(session, project, user)
     own.admitted = own.admitted_at = own.score = own.round_started_at = own.round_ended_at = None
     own.attempts = 0
     session.flush()
-    audit.record(session, by, "practice.reset", f"user {user.name}", project, **detail)
+    audit.record(session, who, "practice.reset", f"user {user.name}", project, **detail)
     return own
 
 
-def lift(session: Session, project: Project, user: User, by: User | None, **detail: Any) -> Standing:
+def lift(session: Session, project: Project, user: User, who: User | None, **detail: Any) -> Standing:
     """End a person's pause; their running score begins anew. Raises `Conflict` when they are not paused."""
     own = get_standing(session, project, user)
     if own.paused_at is None:
         raise Conflict(f"{user.name} is not paused in {project.name}")
     own.paused_at, own.checks_from = None, utc_now()
     session.flush()
-    audit.record(session, by, "annotator.lift", f"user {user.name}", project, **detail)
+    audit.record(session, who, "annotator.lift", f"user {user.name}", project, **detail)
     return own
 
 
