@@ -15,9 +15,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from storage.enums import PairSource, RefinementStatus, Split
-from storage.judged import Mark, rows_of
+from storage.judged import Mark, in_window, rows_in, rows_of
 from storage.models import Completion, Critique, Project, Prompt, Refinement, RefinementCritique
-from storage.windows import Window, belongs
+from storage.windows import Window
 
 _CHUNK = 500
 SELECTED = (RefinementStatus.UNREVIEWED, RefinementStatus.ACCEPTED, RefinementStatus.EDITED)
@@ -83,14 +83,7 @@ def model_refinements(
     session: Session, project: Project, window: Window, marks: dict[int, Mark]
 ) -> list[ModelRefinement]:
     """What models refined on the prompts of a window, in the order of ids; `marks` are its live annotations."""
-    better = func.coalesce(Refinement.edited_id, Refinement.refined_id)
-    rows = session.execute(
-        select(Refinement.id, Prompt.id, Prompt.split, Refinement.completion_id, better, Refinement.status)
-        .join(Completion, Completion.id == Refinement.completion_id)
-        .join(Prompt, Prompt.id == Completion.prompt_id)
-        .where(belongs(Prompt.project_id, project), Prompt.id.between(*window), Refinement.annotation_id.is_(None))
-        .order_by(Refinement.id)
-    ).all()
+    rows = rows_in(session, project, window, _MODEL_REFINEMENTS)
     if not rows:
         return []
     asked = critiques_of(session, [row[0] for row in rows])
@@ -133,6 +126,21 @@ _CRITIQUES = select(
     Critique.span_end,
     Critique.tags,
     Critique.fix,
+)
+
+_MODEL_REFINEMENTS = (
+    select(
+        Refinement.id,
+        Prompt.id,
+        Prompt.split,
+        Refinement.completion_id,
+        func.coalesce(Refinement.edited_id, Refinement.refined_id),
+        Refinement.status,
+    )
+    .join(Completion, Completion.id == Refinement.completion_id)
+    .join(Prompt, Prompt.id == Completion.prompt_id)
+    .where(in_window(Prompt.project_id, Prompt.id), Refinement.annotation_id.is_(None))
+    .order_by(Refinement.id)
 )
 
 

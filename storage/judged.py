@@ -1,24 +1,25 @@
 """What a project's annotators said, read window by window: the common ground of pairs and exports.
 
 Every query here goes by ids that are known already (prompts of a window, annotations on them), so that its cost does
-not depend on how large the project is, with or without a database's statistics.
+not depend on how large the project is, with or without a database's statistics. The queries stand as constants, whose
+parameters are filled in: to put one together takes as long as to read fifty rows with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import orjson
 from sqlalchemy import ARRAY, ColumnElement, Float, Integer, Select, and_, bindparam, func, select, type_coerce
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from storage.enums import AnnotationStatus
 from storage.models import Annotation, Criterion, Item, ItemCompletion, Project, Prompt, Rating
-from storage.windows import Window, belongs, id_windows
+from storage.windows import Window, id_windows
 
 PROMPTS = 500  # prompts looked at together: bounds memory, keeps the number of queries small
-_CHUNK = 500  # annotation ids in one query
 # A rating on the common scale of 1..5, whatever its criterion's own.
 SCALED = type_coerce((Rating.value - Criterion.low) * 4.0 / (Criterion.high - Criterion.low) + 1, Float)
 
@@ -55,34 +56,60 @@ def prompt_windows(session: Session, project: Project) -> Iterator[Window]:
     return id_windows(session, select(Prompt.id).where(Prompt.project_id == project.id), PROMPTS)
 
 
+def in_window(project_id: InstrumentedAttribute[int], prompt_id: InstrumentedAttribute[int]) -> ColumnElement[bool]:
+    """The condition for the window of a project's prompts that `rows_in` fills in; see `storage.windows.belongs`."""
+    return and_(project_id + 0 == bindparam("project"), prompt_id.between(bindparam("low"), bindparam("high")))
+
+
+def rows_in(
+    session: Session, project: Project, window: Window, query: Select[*tuple[Any, ...]]
+) -> Sequence[Sequence[Any]]:
+    """The rows of `query`, which has the condition `in_window`.
+
+    On the connection: plain columns need none of what a session does for objects, which costs as much as the reading.
+    """
+    session.flush()
+    return session.connection().execute(query, {"project": project.id, **window._asdict()}).all()
+
+
+_LIVE = (
+    select(
+        Annotation.id,
+        Item.prompt_id,
+        Annotation.user_id,
+        select(func.count()).where(ItemCompletion.item_id == Item.id).scalar_subquery(),
+    )
+    .select_from(Item)
+    .join(Annotation, Annotation.item_id == Item.id)
+    .where(in_window(Item.project_id, Item.prompt_id), live_annotation())
+)
+
+
 def live_marks(session: Session, project: Project, window: Window) -> dict[int, Mark]:
     """The live annotations on the prompts of a window, by id."""
-    session.flush()
-    size = select(func.count()).where(ItemCompletion.item_id == Item.id).scalar_subquery()
-    found = (
-        select(Annotation.id, Item.prompt_id, Annotation.user_id, size)
-        .select_from(Item)
-        .join(Annotation, Annotation.item_id == Item.id)
-        .where(belongs(Item.project_id, project), Item.prompt_id.between(*window), live_annotation())
-    )
-    return {row[0]: Mark(row[1], row[2], row[3]) for row in session.connection().execute(found)}
+    return {row[0]: Mark(row[1], row[2], row[3]) for row in rows_in(session, project, window, _LIVE)}
 
 
 def rows_of(
     session: Session, marks: dict[int, Mark], query: Select[*tuple[Any, ...]], table: Any
-) -> Iterator[Sequence[Any]]:
-    """The rows of `query` that belong to the marked annotations by `table.annotation_id`, in no particular order.
-
-    On the connection: plain columns need none of what a session does for objects, which costs as much as the reading.
-    """
+) -> Sequence[Sequence[Any]]:
+    """The rows of `query` that belong to the marked annotations by `table.annotation_id`, in no particular order."""
+    if not marks:
+        return ()
     connection = session.connection()
-    if connection.dialect.name == "postgresql":  # one array instead of some hundred parameters
-        query = query.where(table.annotation_id == func.any(bindparam("ids", type_=ARRAY(Integer))))
-    else:
-        query = query.where(table.annotation_id.in_(bindparam("ids", expanding=True)))
-    ids = iter(marks)
-    while chunk := list(islice(ids, _CHUNK)):
-        yield from connection.execute(query, {"ids": chunk}).all()
+    ids: Any = list(marks)
+    if connection.dialect.name == "sqlite":
+        ids = orjson.dumps(ids).decode()
+    return connection.execute(_of_marked(query, table, connection.dialect.name), {"ids": ids}).all()
+
+
+@lru_cache(64)
+def _of_marked(query: Select[*tuple[Any, ...]], table: Any, dialect: str) -> Select[*tuple[Any, ...]]:
+    """With the condition that all ids are one value: a parameter each takes longer than the reading."""
+    if dialect == "postgresql":
+        return query.where(table.annotation_id == func.any(bindparam("ids", type_=ARRAY(Integer))))
+    listed = func.json_each(bindparam("ids")).table_valued("value")
+    return query.where(table.annotation_id.in_(select(listed.c.value)))
 
 
 class MeanRating(NamedTuple):
@@ -93,13 +120,15 @@ class MeanRating(NamedTuple):
     value: float
 
 
+_MEANS = (
+    select(Rating.annotation_id, Rating.completion_id, func.avg(SCALED))
+    .join(Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low))
+    .group_by(Rating.annotation_id, Rating.completion_id)
+)
+
+
 def mean_ratings(session: Session, marks: dict[int, Mark]) -> Iterator[MeanRating]:
     """The mean ratings of live annotations."""
-    means = (
-        select(Rating.annotation_id, Rating.completion_id, func.avg(SCALED))
-        .join(Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low))
-        .group_by(Rating.annotation_id, Rating.completion_id)
-    )
-    for annotation_id, completion_id, mean in rows_of(session, marks, means, Rating):
+    for annotation_id, completion_id, mean in rows_of(session, marks, _MEANS, Rating):
         # PostgreSQL and SQLite add up in different orders: what is compared must not depend on it.
         yield MeanRating(annotation_id, completion_id, round(float(mean), 6))

@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from storage.configs import SnapshotSettings
 from storage.criticised import LiveCritique, model_refinements
 from storage.enums import AnnotationStatus, PairSource, Split
-from storage.judged import live_marks, not_gold, prompt_windows
+from storage.judged import in_window, live_marks, not_gold, prompt_windows, rows_in
 from storage.models import Annotation, Completion, Item, Message, Project, Prompt
 from storage.votes import (
     Leads,
@@ -43,7 +43,7 @@ from storage.votes import (
     read_rating_gaps,
     read_refinements,
 )
-from storage.windows import Window, belongs
+from storage.windows import Window
 
 REFINED = frozenset({PairSource.REFINEMENT, PairSource.ACCEPTED_REFINEMENT, PairSource.UNREVIEWED_REFINEMENT})
 PRECEDENCE = {
@@ -53,6 +53,15 @@ PRECEDENCE = {
     PairSource.REFINEMENT: 3,
     PairSource.COMPARISON: 4,
 }
+
+_PROMPTS = select(Prompt.id, Prompt.content_hash, Prompt.split, Prompt.messages).where(
+    in_window(Prompt.project_id, Prompt.id)
+)
+_TEXTS = (
+    select(Completion.id, Completion.text)
+    .join(Prompt, Prompt.id == Completion.prompt_id)
+    .where(in_window(Prompt.project_id, Completion.prompt_id))
+)
 
 
 class Pair(NamedTuple):
@@ -182,21 +191,8 @@ def _window_pairs(
         read_rating_gaps(session, open_, settings, votes)
     if not votes:
         return
-    in_window = belongs(Prompt.project_id, project), Prompt.id.between(*window)
-    connection = session.connection()  # see storage.judged.rows_of
-    texts = dict(
-        connection.execute(
-            select(Completion.id, Completion.text)
-            .join(Prompt, Prompt.id == Completion.prompt_id)
-            .where(*in_window, Completion.prompt_id.between(*window))
-        ).all()
-    )
-    prompts = {
-        row[0]: row
-        for row in connection.execute(
-            select(Prompt.id, Prompt.content_hash, Prompt.split, Prompt.messages).where(*in_window)
-        )
-    }
+    texts: dict[int, str] = {row[0]: row[1] for row in rows_in(session, project, window, _TEXTS)}
+    prompts = {row[0]: row for row in rows_in(session, project, window, _PROMPTS)}
     for key in sorted(votes):
         prompt_id, low, high = key
         _, prompt_hash, split, messages = prompts[prompt_id]

@@ -11,6 +11,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,9 +206,10 @@ def _publish(rows: _Rows, home: Path, folder: str, form: SnapshotForm) -> dict[s
 
 
 def _write_parquet(path: Path, rows: list[Row], schema: pa.Schema) -> None:
+    in_order = itemgetter(*schema.names)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, len(rows), _BATCH):
-            writer.write_table(to_table([row.columns() for row in rows[start : start + _BATCH]], schema))
+            writer.write_table(to_table([in_order(row.columns()) for row in rows[start : start + _BATCH]], schema))
 
 
 def _file_sha256(path: Path) -> str:

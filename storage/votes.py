@@ -23,6 +23,38 @@ STRENGTH_WEIGHT = {None: 1.0, 1: 0.5, 2: 1.0, 3: 1.5}
 _FIRST = Outcome.FIRST.value
 _DECIDED = {_FIRST, Outcome.SECOND.value}
 
+_COMPARISONS = select(
+    Preference.annotation_id,
+    Preference.first_id,
+    Preference.second_id,
+    type_coerce(Preference.outcome, String),
+    Preference.strength,
+)
+_RANKINGS = select(Ranking.annotation_id, Ranking.completion_id, Ranking.rank)
+_REFINEMENTS = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id, Refinement.id)
+_SCALE = and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low)
+_RATINGS = select(Rating.annotation_id, Rating.completion_id, Rating.criterion_id, SCALED).join(Criterion, _SCALE)
+_other = aliased(Rating)
+_GAPS = (
+    select(
+        Rating.annotation_id,
+        Rating.completion_id,
+        _other.completion_id,
+        # The mean over shared criteria of the difference, each scale stretched to the width of 1..5.
+        func.avg((Rating.value - _other.value) * 4.0 / (Criterion.high - Criterion.low)),
+    )
+    .join(
+        _other,
+        and_(
+            _other.annotation_id == Rating.annotation_id,
+            _other.criterion_id == Rating.criterion_id,
+            _other.completion_id > Rating.completion_id,
+        ),
+    )
+    .join(Criterion, _SCALE)
+    .group_by(Rating.annotation_id, Rating.completion_id, _other.completion_id)
+)
+
 
 class Vote(NamedTuple):
     """What one annotator says of a pair of completions, by one or several annotations."""
@@ -61,14 +93,7 @@ def read_comparisons(session: Session, marks: dict[int, Mark], scale: float, vot
     """Cast the votes of comparisons; returns the annotations that hold one."""
     compared = set()
     leans = {strength: round(weight * scale, 6) for strength, weight in STRENGTH_WEIGHT.items()}
-    comparisons = select(
-        Preference.annotation_id,
-        Preference.first_id,
-        Preference.second_id,
-        type_coerce(Preference.outcome, String),
-        Preference.strength,
-    )
-    for annotation_id, first, second, outcome, strength in rows_of(session, marks, comparisons, Preference):
+    for annotation_id, first, second, outcome, strength in rows_of(session, marks, _COMPARISONS, Preference):
         prompt_id, user_id, _ = marks[annotation_id]
         lean, reason = 0.0, outcome
         if outcome in _DECIDED:
@@ -87,8 +112,7 @@ def read_rankings(session: Session, marks: dict[int, Mark], scale: float, votes:
     if not several:
         return {}
     ranks: dict[int, list[tuple[int, int]]] = defaultdict(list)  # annotation -> (completion, rank)
-    places = select(Ranking.annotation_id, Ranking.completion_id, Ranking.rank)
-    for annotation_id, completion_id, rank in rows_of(session, several, places, Ranking):
+    for annotation_id, completion_id, rank in rows_of(session, several, _RANKINGS, Ranking):
         ranks[annotation_id].append((completion_id, rank))
     for annotation_id, ranked in ranks.items():
         prompt_id, user_id, _ = marks[annotation_id]
@@ -102,8 +126,7 @@ def read_rankings(session: Session, marks: dict[int, Mark], scale: float, votes:
 
 def read_refinements(session: Session, marks: dict[int, Mark], scale: float, votes: Votes, leads: Leads) -> None:
     """Cast the votes of refinements by people."""
-    refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id, Refinement.id)
-    found = list(rows_of(session, marks, refinements, Refinement))
+    found = rows_of(session, marks, _REFINEMENTS, Refinement)
     said = live_critiques(session, {row[0]: marks[row[0]] for row in found})
     for annotation_id, original, refined, refinement_id in found:
         prompt_id, user_id, _ = marks[annotation_id]
@@ -128,21 +151,7 @@ def read_model_refinement(
 
 def read_rating_gaps(session: Session, marks: dict[int, Mark], settings: SnapshotSettings, votes: Votes) -> None:
     """Cast the votes of ratings on both completions of a pair."""
-    left, right = aliased(Rating), aliased(Rating)
-    # The mean over shared criteria of the difference, each scale stretched to the width of 1..5.
-    mean_gap = func.avg((left.value - right.value) * 4.0 / (Criterion.high - Criterion.low))
-    both = and_(
-        right.annotation_id == left.annotation_id,
-        right.criterion_id == left.criterion_id,
-        right.completion_id > left.completion_id,
-    )
-    gaps = (
-        select(left.annotation_id, left.completion_id, right.completion_id, mean_gap)
-        .join(right, both)
-        .join(Criterion, and_(Criterion.id == left.criterion_id, Criterion.high > Criterion.low))
-        .group_by(left.annotation_id, left.completion_id, right.completion_id)
-    )
-    for annotation_id, low, high, gap in rows_of(session, marks, gaps, left):
+    for annotation_id, low, high, gap in rows_of(session, marks, _GAPS, Rating):
         prompt_id, user_id, _ = marks[annotation_id]
         _cast(votes, (prompt_id, low, high), _gap_vote(user_id, float(gap), settings, (annotation_id,)))
     _read_gaps_between_singles(session, marks, settings, votes)
@@ -165,12 +174,9 @@ def _read_gaps_between_singles(
         if mark.completions == 1:
             together[mark.prompt_id, mark.user_id].append(annotation_id)
     several = {one: marks[one] for ids in together.values() if len(ids) > 1 for one in ids}
-    ratings = select(Rating.annotation_id, Rating.completion_id, Rating.criterion_id, SCALED).join(
-        Criterion, and_(Criterion.id == Rating.criterion_id, Criterion.high > Criterion.low)
-    )
     rated: dict[int, int] = {}  # annotation -> its completion
     values: dict[int, dict[int, float]] = defaultdict(dict)  # annotation -> criterion -> value on 1..5
-    for annotation_id, completion_id, criterion_id, value in rows_of(session, several, ratings, Rating):
+    for annotation_id, completion_id, criterion_id, value in rows_of(session, several, _RATINGS, Rating):
         rated[annotation_id] = completion_id
         values[annotation_id][criterion_id] = float(value)
     for (prompt_id, user_id), ids in together.items():

@@ -11,7 +11,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from storage.arrow import MESSAGES
-from storage.export.rows import IDS, MOMENT, Table, messages, submitted, submitted_in
+from storage.export.rows import IDS, MOMENT, Table, by_name, messages, submitted, submitted_in
 from storage.models import (
     Annotation,
     Assignment,
@@ -79,7 +79,7 @@ def table(session: Session, project: Project) -> Table:
 
     `state` is live, superseded, withdrawn, or gold: said on a gold item, which is no feedback.
     """
-    return Table(SCHEMA, _rows(session, project))
+    return by_name(SCHEMA, _rows(session, project))
 
 
 def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.arrow import MESSAGES
-from storage.export.rows import MOMENT, Table, messages, submitted, submitted_in
+from storage.export.rows import MOMENT, Table, by_name, messages, submitted, submitted_in
 from storage.judged import live_annotation
 from storage.models import Annotation, Completion, Critique, Item, Project, Prompt, Refinement, User
 
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 
 def table(session: Session, project: Project) -> Table:
     """One row a critique of a live annotation; `refinement` is the same annotator's rewrite of the completion."""
-    return Table(SCHEMA, _rows(session, project))
+    return by_name(SCHEMA, _rows(session, project))
 
 
 def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -23,8 +24,8 @@ def write_jsonl(table: Table, path: Path) -> int:
     """One JSON object a line; times in ISO 8601. Returns the number of rows."""
     count = 0
     with path.open("wb") as file:
-        for row in table.rows:
-            file.write(orjson.dumps(_in_order(row, table), option=orjson.OPT_APPEND_NEWLINE))
+        for row in table.named():
+            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
             count += 1
     return count
 
@@ -36,36 +37,38 @@ def write_csv(table: Table, path: Path) -> int:
         writer = csv.writer(file)
         writer.writerow(table.schema.names)
         for row in table.rows:
-            writer.writerow([_cell(row[name]) for name in table.schema.names])
+            writer.writerow(map(_cell, row))
             count += 1
     return count
 
 
 def write_parquet(table: Table, path: Path) -> int:
-    """Row groups of some thousand rows, with the table's schema."""
+    """Row groups of some thousand rows, with the table's schema; one is compressed while the next is read."""
     count = 0
-    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+    written: Future[None] | None = None
+    with ThreadPoolExecutor(1) as other, pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
         for batch in batches(table.rows, ROW_GROUP):
-            writer.write_table(to_table(batch, table.schema))
+            columns = to_table(batch, table.schema)
+            if written is not None:
+                written.result()
+            written = other.submit(writer.write_table, columns)
             count += len(batch)
+        if written is not None:
+            written.result()
     return count
 
 
-def batches(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+def batches(rows: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
     """The rows in lists of at most `size`."""
     stream = iter(rows)
     while batch := list(islice(stream, size)):
         yield batch
 
 
-def _in_order(row: dict[str, Any], table: Table) -> dict[str, Any]:
-    return {name: row[name] for name in table.schema.names}
-
-
 def _cell(value: Any) -> Any:
     if isinstance(value, list) and len(value) == 1 and _is_plain_message(value[0]):
         value = value[0]["content"]
-    if isinstance(value, (list, dict)):
+    if isinstance(value, (list, tuple, dict)):
         return orjson.dumps(value).decode()
     if isinstance(value, datetime):
         return value.isoformat()

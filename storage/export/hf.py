@@ -26,10 +26,11 @@ def write_folder(table: Table, folder: Path, what: str, project: str) -> int:
     data.mkdir(parents=True)
     writers: dict[str, pq.ParquetWriter] = {}
     counts: Counter[str] = Counter()
+    place = table.schema.get_field_index("split")
     with ExitStack() as stack:
         for batch in batches(table.rows, ROW_GROUP):
-            for split in {row["split"] for row in batch}:
-                rows = [row for row in batch if row["split"] == split]
+            for split in {row[place] for row in batch}:
+                rows = [row for row in batch if row[place] == split]
                 if split not in writers:
                     path = data / f"{split}-00000-of-00001.parquet"
                     writers[split] = stack.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))

@@ -35,17 +35,17 @@ def table(session: Session, project: Project) -> Table:
     return Table(SCHEMA, _rows(session, project))
 
 
-def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
+def _rows(session: Session, project: Project) -> Iterator[tuple[Any, ...]]:
     for pair in stream_pairs(session, project, SnapshotSettings()):
-        yield {
-            "prompt": pair.messages,
-            "chosen": assistant(pair.chosen),
-            "rejected": assistant(pair.rejected),
-            "split": pair.split.value,
-            "source": pair.source.value,
-            "weight": pair.weight,
-            "prompt_id": pair.prompt_id,
-            "chosen_id": pair.chosen_id,
-            "rejected_id": pair.rejected_id,
-            "annotation_ids": list(pair.annotation_ids),
-        }
+        yield (
+            pair.messages,
+            assistant(pair.chosen),
+            assistant(pair.rejected),
+            pair.split.value,
+            pair.source.value,
+            pair.weight,
+            pair.prompt_id,
+            pair.chosen_id,
+            pair.rejected_id,
+            pair.annotation_ids,
+        )

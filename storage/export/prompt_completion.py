@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from storage.arrow import MESSAGES
 from storage.enums import CompletionOrigin
-from storage.export.rows import IDS, Table, assistant, messages
+from storage.export.rows import IDS, Table, assistant, by_name, messages
 from storage.export.unpaired import GOOD
 from storage.judged import Mark, live_marks, mean_ratings, prompt_windows, rows_of
 from storage.models import Completion, ItemCompletion, Project, Prompt, Refinement
@@ -34,12 +34,13 @@ SCHEMA = pa.schema(
         ("annotation_ids", IDS),
     ]
 )
+_REFINED = select(Refinement.refined_id, Refinement.annotation_id)
 _Wanted = dict[int, tuple[str, set[int]]]  # completion -> why, and whose annotations say so
 
 
 def table(session: Session, project: Project) -> Table:
     """One row a completion worth imitating."""
-    return Table(SCHEMA, _rows(session, project))
+    return by_name(SCHEMA, _rows(session, project))
 
 
 def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
@@ -86,8 +87,7 @@ def _demonstrations(session: Session, project: Project, window: Window) -> _Want
 
 def _refinements(session: Session, marks: dict[int, Mark]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = defaultdict(set)
-    refinements = select(Refinement.refined_id, Refinement.annotation_id)
-    for refined, annotation_id in rows_of(session, marks, refinements, Refinement):
+    for refined, annotation_id in rows_of(session, marks, _REFINED, Refinement):
         found[refined].add(annotation_id)
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy.orm import Session
 
-from storage.export.rows import Table
+from storage.export.rows import Table, by_name
 from storage.models import Project
 from storage.quality import Interval, quality_report
 
@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 
 def table(session: Session, project: Project) -> Table:
     """The rows of `storage.quality.quality_report` over all annotations; `datasets` calls a lone split "train"."""
-    return Table(SCHEMA, _rows(session, project))
+    return by_name(SCHEMA, _rows(session, project))
 
 
 def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.arrow import MESSAGES
-from storage.export.rows import MOMENT, Table, messages, submitted, submitted_in
+from storage.export.rows import MOMENT, Table, by_name, messages, submitted, submitted_in
 from storage.judged import live_annotation
 from storage.models import Annotation, Completion, Criterion, Item, Project, Prompt, Rating, User
 
@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
 
 def table(session: Session, project: Project) -> Table:
     """One row a rating of a live annotation."""
-    return Table(SCHEMA, _rows(session, project))
+    return by_name(SCHEMA, _rows(session, project))
 
 
 def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:

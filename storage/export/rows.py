@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -19,10 +20,20 @@ _ANNOTATIONS = 500  # read together
 
 
 class Table(NamedTuple):
-    """Rows as dictionaries whose keys are the schema's names; every table has a `split` column."""
+    """Rows, whose values stand in the order of the schema; every table has a `split` column."""
 
     schema: pa.Schema
-    rows: Iterator[dict[str, Any]]
+    rows: Iterator[tuple[Any, ...]]
+
+    def named(self) -> Iterator[dict[str, Any]]:
+        """The rows as dictionaries."""
+        names = self.schema.names
+        return (dict(zip(names, row, strict=True)) for row in self.rows)
+
+
+def by_name(schema: pa.Schema, rows: Iterable[dict[str, Any]]) -> Table:
+    """The table of rows that are dictionaries with the schema's names among their keys."""
+    return Table(schema, map(itemgetter(*schema.names), rows))
 
 
 def messages(prompt: list[Message]) -> list[Message]:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from storage.arrow import MESSAGES
 from storage.enums import Outcome
-from storage.export.rows import IDS, Table, assistant, messages
+from storage.export.rows import IDS, Table, assistant, by_name, messages
 from storage.judged import Mark, live_marks, mean_ratings, prompt_windows, rows_of
 from storage.models import Completion, Preference, Project, Prompt, Refinement
 from storage.windows import belongs
@@ -35,6 +35,8 @@ SCHEMA = pa.schema(
         ("annotation_ids", IDS),
     ]
 )
+_COMPARISONS = select(Preference.annotation_id, Preference.first_id, Preference.second_id, Preference.outcome)
+_REFINEMENTS = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id)
 
 
 class _Opinions:
@@ -57,7 +59,7 @@ class _Opinions:
 
 def table(session: Session, project: Project) -> Table:
     """One row a completion that most annotators find good or bad."""
-    return Table(SCHEMA, _rows(session, project))
+    return by_name(SCHEMA, _rows(session, project))
 
 
 def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
@@ -97,8 +99,7 @@ def _read_ratings(session: Session, marks: dict[int, Mark], opinions: dict[int, 
 
 
 def _read_comparisons(session: Session, marks: dict[int, Mark], opinions: dict[int, _Opinions]) -> None:
-    comparisons = select(Preference.annotation_id, Preference.first_id, Preference.second_id, Preference.outcome)
-    for annotation_id, first, second, outcome in rows_of(session, marks, comparisons, Preference):
+    for annotation_id, first, second, outcome in rows_of(session, marks, _COMPARISONS, Preference):
         user_id = marks[annotation_id].user_id
         for completion_id, won in ((first, Outcome.FIRST), (second, Outcome.SECOND)):
             found = opinions[completion_id]
@@ -109,8 +110,7 @@ def _read_comparisons(session: Session, marks: dict[int, Mark], opinions: dict[i
 
 
 def _read_refinements(session: Session, marks: dict[int, Mark], opinions: dict[int, _Opinions]) -> None:
-    refinements = select(Refinement.annotation_id, Refinement.completion_id, Refinement.refined_id)
-    for annotation_id, original, refined in rows_of(session, marks, refinements, Refinement):
+    for annotation_id, original, refined in rows_of(session, marks, _REFINEMENTS, Refinement):
         for completion_id, value in ((original, -1.0), (refined, 1.0)):
             found = opinions[completion_id]
             found.add(found.implied, marks[annotation_id].user_id, annotation_id, value)

@@ -124,9 +124,9 @@ def test_what_is_said_on_gold_items_is_nowhere_feedback(session: Session) -> Non
     for name, rows_of in TABLES.items():
         if name in ("annotations", "quality"):
             continue
-        prompts = {row["prompt_id"] for row in rows_of(session, project).rows if "prompt_id" in row}
+        prompts = {row["prompt_id"] for row in rows_of(session, project).named() if "prompt_id" in row}
         assert marked.prompt_id not in prompts, name
-    states = {row["annotation_id"]: row["state"] for row in bundles(session, project).rows}
+    states = {row["annotation_id"]: row["state"] for row in bundles(session, project).named()}
     assert sorted(states.values()) == ["gold", "gold", "live", "live"]
 
     gold.unmark(session, marked, None)
