@@ -330,7 +330,8 @@ def _progress(view: PageView) -> str:
         bar = f'<progress value="{min(today, target)}" max="{target}" aria-label="{t("Today’s target")}"></progress>'
         said = f"{t('{n} of {target} today', n=f'<b>{today}</b>', target=target)} {bar}"
     undo = ""
-    if view.submitted:
+    # While the queue is empty the page looks again and again: the link stays.
+    if view.submitted or (view.item is None and view.progress.submitted_today):
         title = t("Take back what you submitted last")
         undo = f'<a class="fb-undo" href="/mine/?last=1" title="{title}">{t("Undo last")}</a>'
     return (
