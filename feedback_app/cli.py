@@ -29,6 +29,7 @@ from feedback_app.commands import (
     quality,
     runs,
     serve,
+    snapshots,
     tokens,
     train,
     users,
@@ -59,6 +60,7 @@ app.command()(quality.quality)
 app.command()(train.train)
 app.add_typer(runs.app, name="runs")
 app.add_typer(models.app, name="models")
+app.add_typer(snapshots.app, name="snapshots")
 users.app.add_typer(tokens.app, name="token")
 app.add_typer(users.app, name="user")
 app.add_typer(projects.app, name="project")

@@ -1,0 +1,300 @@
+"""What differs between two snapshots, row by row, and which annotation, critique or refinement caused it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import String, cast, select
+from sqlalchemy.orm import Session
+
+from storage.criticised import chunks
+from storage.enums import PairSource, RefinementStatus, Split
+from storage.errors import Invalid, NotFound
+from storage.models import (
+    Annotation,
+    Project,
+    Prompt,
+    Refinement,
+    Snapshot,
+    SnapshotRow,
+    SnapshotRowAnnotation,
+    SnapshotRowCritique,
+    SnapshotRowRefinement,
+)
+
+LEAST_PREFIX = 4  # characters of a hash that name a snapshot
+
+
+class RowView(NamedTuple):
+    """One row of a snapshot and what it was derived from."""
+
+    split: Split
+    position: int
+    source: PairSource
+    weight: float
+    prompt_id: int
+    prompt: str  # its last message
+    chosen_id: int
+    rejected_id: int | None
+    annotation_ids: list[int]
+    critique_ids: list[int]
+    refinement_ids: list[int]
+
+
+class Cause(NamedTuple):
+    """Why a row differs: which row of feedback, and what happened to it."""
+
+    what: str  # annotation, critique, refinement or settings
+    id: int | None
+    happened: str  # new, withdrawn, revised, edited, removed, accepted, edited, rejected, …
+
+
+class RowChange(NamedTuple):
+    """A row that only one of two snapshots has, or that they have with different content."""
+
+    before: RowView | None
+    after: RowView | None
+    causes: list[Cause]
+
+
+class Difference(NamedTuple):
+    """How `b` differs from `a`; settings as name -> (in a, in b)."""
+
+    added: list[RowChange]
+    removed: list[RowChange]
+    changed: list[RowChange]
+    settings: dict[str, tuple[Any, Any]]
+
+
+def list_snapshots(session: Session, project: Project) -> list[Snapshot]:
+    """The project's snapshots, newest first."""
+    return list(session.scalars(select(Snapshot).filter_by(project_id=project.id).order_by(Snapshot.id.desc())))
+
+
+def get_snapshot(session: Session, project: Project, name: str) -> Snapshot:
+    """The snapshot of that number, or whose hash begins so; raises `NotFound`, `Invalid` where several do."""
+    wanted = name.strip().lower()
+    own = select(Snapshot).where(Snapshot.project_id == project.id)
+    found: list[Snapshot] = []
+    if len(wanted) >= LEAST_PREFIX:
+        found = list(session.scalars(own.where(Snapshot.content_hash.startswith(wanted, autoescape=True)).limit(2)))
+    if not found and wanted.isdecimal():
+        found = list(session.scalars(own.where(cast(Snapshot.id, String) == wanted)))
+    if len(found) > 1:
+        raise Invalid(f"several snapshots begin with '{wanted}'; give more of the hash")
+    if not found:
+        raise NotFound(
+            f"project '{project.name}' has no snapshot '{name}'; give its number or the first {LEAST_PREFIX} characters"
+            " of its hash (see: feedback-app snapshots list)"
+        )
+    return found[0]
+
+
+def rows_of_snapshot(session: Session, snapshot: Snapshot, limit: int | None = None) -> list[RowView]:
+    """The snapshot's rows in the order of its files: train, validation, test."""
+    ids = session.scalars(
+        select(SnapshotRow.id)
+        .where(SnapshotRow.snapshot_id == snapshot.id)
+        .order_by(SnapshotRow.id)  # as they were written
+        .limit(limit)
+    ).all()
+    views = _views(session, ids)
+    return [views[one] for one in ids]
+
+
+def difference(session: Session, a: Snapshot, b: Snapshot) -> Difference:
+    """What was added, removed and changed from `a` to `b`. Raises `Invalid` where they cannot be compared."""
+    if a.project_id != b.project_id or a.form is not b.form:
+        raise Invalid(f"snapshots of one project and one form can be compared; these are {a.form} and {b.form}")
+    only_a, only_b, changed = _unequal(session, a, b)
+    views = _views(session, [*only_a, *only_b, *(one for pair in changed for one in pair)])
+    reasons = _Reasons(session, a, b, views.values())
+    return Difference(
+        added=[RowChange(None, views[one], reasons.of_added(views[one])) for one in only_b],
+        removed=[RowChange(views[one], None, reasons.of_removed(views[one])) for one in only_a],
+        changed=[RowChange(views[x], views[y], reasons.of_changed(views[x], views[y])) for x, y in changed],
+        settings={
+            name: (a.settings.get(name), b.settings.get(name))
+            for name in sorted(a.settings.keys() | b.settings.keys())
+            if a.settings.get(name) != b.settings.get(name)
+        },
+    )
+
+
+def _unequal(session: Session, a: Snapshot, b: Snapshot) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+    """Ids of rows only in `a`, only in `b`, and in both with another content.
+
+    Rows are the same when their content is; rows about the same completions with another content are changed.
+    """
+    sides = [_lines(session, snapshot) for snapshot in (a, b)]
+    hashed = all(line.digest is not None for side in sides for line in side)
+    left: list[dict[Any, list[int]]] = []
+    counts: list[dict[Any, int]] = []
+    for side in sides:
+        seen: dict[Any, int] = defaultdict(int)
+        for line in side:
+            seen[_content(line, hashed)] += 1
+        counts.append(seen)
+    for side, others in zip(sides, reversed(counts), strict=True):
+        rest: dict[Any, list[int]] = defaultdict(list)
+        spare = dict(others)
+        for line in side:
+            content = _content(line, hashed)
+            if spare.get(content, 0):
+                spare[content] -= 1
+            else:
+                rest[line.key].append(line.id)
+        left.append(rest)
+    changed: list[tuple[int, int]] = []
+    for key in left[0].keys() & left[1].keys():
+        pairs = list(zip(left[0][key], left[1][key], strict=False))
+        changed += pairs
+        left[0][key], left[1][key] = left[0][key][len(pairs) :], left[1][key][len(pairs) :]
+    only_a, only_b = (sorted(one for ids in side.values() for one in ids) for side in left)
+    return only_a, only_b, sorted(changed)
+
+
+class _Line(NamedTuple):
+    id: int
+    digest: str | None
+    source: PairSource
+    weight: float
+    key: tuple[Split, int, int, int | None]
+
+
+def _lines(session: Session, snapshot: Snapshot) -> list[_Line]:
+    rows = session.execute(
+        select(SnapshotRow.id, SnapshotRow.digest, SnapshotRow.source, SnapshotRow.weight, SnapshotRow.split,
+               SnapshotRow.prompt_id, SnapshotRow.chosen_id, SnapshotRow.rejected_id)
+        .where(SnapshotRow.snapshot_id == snapshot.id)
+        .order_by(SnapshotRow.id)
+    )  # fmt: skip
+    return [_Line(row[0], row[1], row[2], row[3], (row[4], row[5], row[6], row[7])) for row in rows]
+
+
+def _content(line: _Line, hashed: bool) -> Any:
+    # A snapshot of an older program has no digests: its rows are told apart by what SQL knows of them.
+    return (line.key[0], line.digest) if hashed else (line.key, line.source, line.weight)
+
+
+def _views(session: Session, ids: Iterable[int]) -> dict[int, RowView]:
+    wanted = sorted(ids)
+    ties = [
+        _ties(session, SnapshotRowAnnotation, SnapshotRowAnnotation.annotation_id, wanted),
+        _ties(session, SnapshotRowCritique, SnapshotRowCritique.critique_id, wanted),
+        _ties(session, SnapshotRowRefinement, SnapshotRowRefinement.refinement_id, wanted),
+    ]
+    views = {}
+    for chunk in chunks(wanted):
+        rows = session.execute(
+            select(SnapshotRow, Prompt.messages)
+            .join(Prompt, Prompt.id == SnapshotRow.prompt_id)
+            .where(SnapshotRow.id.in_(chunk))
+        )
+        for row, messages in rows:
+            views[row.id] = RowView(
+                row.split, row.position, row.source, row.weight, row.prompt_id, messages[-1]["content"],
+                row.chosen_id, row.rejected_id, *(of_row[row.id] for of_row in ties),
+            )  # fmt: skip
+    return views
+
+
+def _ties(session: Session, table: Any, column: Any, row_ids: list[int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = defaultdict(list)
+    for chunk in chunks(row_ids):
+        query = select(table.snapshot_row_id, column).where(table.snapshot_row_id.in_(chunk)).order_by(column)
+        for row_id, one in session.execute(query):
+            found[row_id].append(one)
+    return found
+
+
+class _Reasons:
+    """What happened, since, to the feedback behind the rows of a difference."""
+
+    def __init__(self, session: Session, a: Snapshot, b: Snapshot, views: Iterable[RowView]) -> None:
+        self._settings_differ = a.settings != b.settings
+        rows = list(views)
+        self._annotations: dict[int, Annotation] = {}
+        for chunk in chunks(sorted({one for row in rows for one in row.annotation_ids})):
+            for annotation in session.scalars(select(Annotation).where(Annotation.id.in_(chunk))):
+                self._annotations[annotation.id] = annotation
+        self._refinements: dict[int, Refinement] = {}
+        for chunk in chunks(sorted({one for row in rows for one in row.refinement_ids})):
+            for refinement in session.scalars(select(Refinement).where(Refinement.id.in_(chunk))):
+                self._refinements[refinement.id] = refinement
+        self._in_a = {
+            SnapshotRowAnnotation: _used(session, a, SnapshotRowAnnotation, SnapshotRowAnnotation.annotation_id),
+            SnapshotRowRefinement: _used(session, a, SnapshotRowRefinement, SnapshotRowRefinement.refinement_id),
+        }
+        self._a, self._b = a, b
+
+    def of_removed(self, row: RowView) -> list[Cause]:
+        """Why a row of `a` is not in `b`."""
+        causes = [*self._gone(row.annotation_ids)]
+        for one in row.refinement_ids:
+            if (found := self._refinements.get(one)) is not None and found.status is RefinementStatus.REJECTED:
+                causes.append(Cause("refinement", one, "rejected"))
+        return causes or self._otherwise()
+
+    def of_added(self, row: RowView) -> list[Cause]:
+        """Why a row of `b` is not in `a`."""
+        replaced = {one.superseded_by_id: one.id for one in self._annotations.values() if one.superseded_by_id}
+        causes = [
+            Cause("annotation", one, f"new, a revision of {replaced[one]}" if one in replaced else "new")
+            for one in row.annotation_ids
+            if one not in self._in_a[SnapshotRowAnnotation]
+        ]
+        causes += self._newly_refined(row)
+        return causes or self._otherwise()
+
+    def of_changed(self, before: RowView, after: RowView) -> list[Cause]:
+        """Why a row has other content in `b`."""
+        causes = [*self._gone(set(before.annotation_ids) - set(after.annotation_ids))]
+        fresh = set(after.annotation_ids) - set(before.annotation_ids)
+        causes += [Cause("annotation", one, "new") for one in sorted(fresh)]
+        causes += [
+            Cause("critique", one, "edited or removed")
+            for one in sorted(set(before.critique_ids) - set(after.critique_ids))
+        ]
+        causes += [Cause("critique", one, "new") for one in sorted(set(after.critique_ids) - set(before.critique_ids))]
+        if before.source is not after.source:
+            causes += self._newly_refined(after)
+        return causes or self._otherwise()
+
+    def _gone(self, annotation_ids: Iterable[int]) -> Iterable[Cause]:
+        for one in sorted(annotation_ids):
+            annotation = self._annotations[one]
+            if annotation.withdrawn_at is not None:
+                yield Cause("annotation", one, "withdrawn")
+            elif annotation.superseded_at is not None:
+                by = annotation.superseded_by_id
+                yield Cause("annotation", one, "revised" + (f", now {by}" if by else ""))
+
+    def _newly_refined(self, row: RowView) -> list[Cause]:
+        causes = []
+        for one in row.refinement_ids:
+            found = self._refinements.get(one)
+            if found is None or found.annotation_id is not None:
+                continue
+            if one not in self._in_a[SnapshotRowRefinement]:
+                causes.append(Cause("refinement", one, f"new, by run {found.run_id}"))
+            elif found.status in (RefinementStatus.ACCEPTED, RefinementStatus.EDITED):
+                causes.append(Cause("refinement", one, found.status.value))
+        return causes
+
+    def _otherwise(self) -> list[Cause]:
+        if self._settings_differ:
+            return [Cause("settings", None, "other settings of the snapshot")]
+        return [Cause("annotation", None, "other votes on the same completions")]
+
+
+def _used(session: Session, snapshot: Snapshot, table: Any, column: Any) -> set[int]:
+    query = (
+        select(column)
+        .join(SnapshotRow, SnapshotRow.id == table.snapshot_row_id)
+        .where(SnapshotRow.snapshot_id == snapshot.id)
+        .distinct()
+    )
+    return set(session.scalars(query))
