@@ -72,6 +72,9 @@ class AnnotationSettings(Settings):
     daily_target: int = Field(0, ge=0, le=10_000)  # annotations a person and day, shown as progress; 0: none
     show_agreement: bool = False  # everybody sees how often they say what the others say; nobody sees another's
     playground: bool = True  # annotators may write to the models
+    # Questions beside the queue, after that share of submits while there are any; see storage.questions.
+    review_share: float = Field(0.0, ge=0, le=1)  # a model's refinement: accept, edit or reject; 0: people review none
+    resolution_share: float = Field(0.25, ge=0, le=1)  # one's own critique: did the new model fix it? 0: never asked
     templates: TemplateSettings = TemplateSettings()  # how what they write is put to models
 
     # Gold items; see storage.practice, storage.checks and storage.standings.
@@ -190,6 +193,8 @@ class GenerateConfig(Settings):
     prompts: int = Field(20, ge=1, le=100_000)
     completions_per_prompt: int = Field(2, ge=1, le=16)
     batch_size: int = Field(32, ge=1, le=1024)
+    # Set by storage.resolution: answer the prompts of these critiques again, instead of filling the queue.
+    critique_ids: tuple[int, ...] = ()
     candidate_share: float = Field(0.0, ge=0, le=1)  # of prompts where one completion comes from the newest candidate
     seed: int = 0
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16|float16)$")

@@ -19,6 +19,7 @@ from storage.items import add_item, mark_stale, prompts_to_generate
 from storage.models import Completion, ModelVersion, Project, Prompt, Run
 from storage.prompts import add_completion
 from storage.registry import base_version, champion, list_versions, newest_candidate, next_number, register_version
+from storage.resolution import enter_answers, prompts_of
 from storage.runs import add_log
 from storage.scores import Score, add_scores
 from storage.snapshots import snapshot_paths, verify_snapshot
@@ -81,7 +82,10 @@ def _generate_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
     settings = parse(GenerateConfig, run.config)
     first = champion(session, run.project) or base_version(session, run.project, place.default_base_model)
     second = challenger(session, run.project, first) if settings.candidate_share > 0 else None
-    prompts = prompts_to_generate(session, run.project, settings.prompts)
+    if settings.critique_ids:
+        prompts = prompts_of(session, settings.critique_ids)
+    else:
+        prompts = prompts_to_generate(session, run.project, settings.prompts)
     if not prompts:
         raise NotEnoughData("every prompt has an open item already; add prompts, or judge the open items")
     rng = random.Random(f"{run.id}:{run.seed}")
@@ -178,7 +182,11 @@ def enter_completions(session: Session, run: Run, folder: RunFolder, result: dic
             for name, value in row.get("scores", {}).items():
                 scores.append(Score(added.row.id, versions[name].id, value))
     add_scores(session, scores)
-    wanted = parse(GenerateConfig, run.config).completions_per_prompt
+    settings = parse(GenerateConfig, run.config)
+    if settings.critique_ids:
+        answers = {prompt_id: completions[0] for prompt_id, completions in by_prompt.items()}
+        return result | {"items": enter_answers(session, run, versions[next(iter(job.adapters))], answers)}
+    wanted = settings.completions_per_prompt
     kind = ItemKind.SINGLE if wanted == 1 else ItemKind.PAIR
     items = 0
     for prompt_id, completions in by_prompt.items():

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from storage import resolution
 from storage.engine import read_only
 from storage.enums import ModelKind, RunKind, RunStatus
 from storage.errors import Conflict, FeedbackError
@@ -28,15 +29,20 @@ _LONGEST = timedelta(minutes=30)
 
 
 def fill_queues(sessions: sessionmaker[Session], default_base_model: str, now: datetime | None = None) -> list[int]:
-    """Queue a generate run for each project that runs short of unjudged items; returns the runs' ids."""
+    """Queue a generate run for each project that runs short of unjudged items; returns the runs' ids.
+
+    Where nothing is short, a promotion is followed by what the new champion says to old critiques (storage.resolution).
+    """
     moment = now or utc_now()
+    short, asking = [], []
     with read_only(sessions) as session:
-        short = [
-            (project.id, *wanted)
-            for project in list_projects(session)
-            if (wanted := _wanted(session, project, moment)) is not None
-        ]
-    queued = []
+        for project in list_projects(session):
+            wanted = _wanted(session, project, moment)
+            if wanted is not None:
+                short.append((project.id, *wanted))
+            elif not _writing(session, project) and resolution.due(session, project):
+                asking.append(project.id)
+    queued = _ask_again(sessions, asking)
     for project_id, items, cause in short:
         try:
             with sessions.begin() as session:
@@ -51,6 +57,25 @@ def fill_queues(sessions: sessionmaker[Session], default_base_model: str, now: d
     return queued
 
 
+def _ask_again(sessions: sessionmaker[Session], project_ids: Sequence[int]) -> list[int]:
+    queued = []
+    for project_id in project_ids:
+        try:
+            with sessions.begin() as session:
+                run = resolution.queue_answers(session, session.get_one(Project, project_id))
+                queued += [run.id] if run is not None else []
+        except Conflict:
+            continue  # another worker has just done it
+    return queued
+
+
+def _writing(session: Session, project: Project) -> bool:
+    unfinished = Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING))
+    return bool(
+        session.scalar(select(exists().where(Run.project_id == project.id, Run.kind == RunKind.GENERATE, unfinished)))
+    )
+
+
 def _wanted(session: Session, project: Project, now: datetime) -> tuple[int, str] | None:
     """How many items to ask for and the cause of the run; None when nothing is to be done now."""
     counts = queue_counts(session, project)
@@ -60,9 +85,10 @@ def _wanted(session: Session, project: Project, now: datetime) -> tuple[int, str
     # Waiting until a few are missing saves starting a process for every single item judged.
     if counts.unjudged > 0 and missing < max(1, project.queue_target // 4):
         return None
-    recent = session.scalars(
+    written = session.scalars(
         select(Run).where(Run.project_id == project.id, Run.kind == RunKind.GENERATE).order_by(Run.id.desc()).limit(10)
     ).all()
+    recent = [run for run in written if not run.config.get("critique_ids")]
     if any(not run.status.ended for run in recent[:1]) or _resting(recent, now):
         return None
     if not prompts_to_generate(session, project, 1):

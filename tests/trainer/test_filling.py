@@ -8,12 +8,23 @@ from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from storage import annotations, registry
+from storage.annotations import CritiqueInput, Submission
 from storage.engine import read_only
 from storage.enums import RunKind, RunStatus, Split
 from storage.models import Project, Run, utc_now
 from storage.projects import update_project
 from storage.runs import claim_run, finish_run, list_runs
-from tests.factories import make_annotation, make_item, make_items, make_project, make_prompt, make_user, make_version
+from tests.factories import (
+    make_annotation,
+    make_item,
+    make_items,
+    make_lease,
+    make_project,
+    make_prompt,
+    make_user,
+    make_version,
+)
 from trainer.filling import FIRST, fill_queues
 from trainer.schedule import queue_due
 
@@ -122,3 +133,26 @@ def test_too_little_feedback_is_no_error(sessions: sessionmaker[Session], home: 
         make_item(session, project)
         make_annotation(session, project, make_user(session))
     assert queue_due(sessions, home, "starter") == []
+
+
+def test_a_promotion_is_followed_by_answers_to_old_critiques(sessions: sessionmaker[Session]) -> None:
+    project_id = _project(sessions, prompts=0, queue_target=1)
+    with sessions.begin() as session:
+        project = session.get_one(Project, project_id)
+        user, base = make_user(session), registry.base_version(session, project, "starter")
+        make_item(session, project, version=base)
+        lease = make_lease(session, project, user)
+        critique = CritiqueInput(lease.completions[0][0], "Not like this.")
+        annotations.submit(session, lease.assignment_id, user, Submission(critiques=[critique]))
+        make_item(session, project, version=base)
+    assert _fill(sessions) == []  # nothing was promoted
+    with sessions.begin() as session:
+        project = session.get_one(Project, project_id)
+        version = make_version(session, project)
+        registry.promote(session, version, None)
+        make_item(session, project, version=version)
+    (asked,) = _fill(sessions)
+    assert len(asked.config["critique_ids"]) == 1
+    assert _fill(sessions) == []
+    _finish(sessions, asked, RunStatus.SUCCEEDED, items=0)
+    assert _fill(sessions) == []
