@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -171,27 +169,12 @@ def test_low_check_scores_stand_out_on_the_tab(house):
     assert "too low" in people
 
 
-def shoot(page, name):
-    """A picture for whoever asks for them (FEEDBACK_SCREENSHOTS)."""
-    folder = os.environ.get("FEEDBACK_SCREENSHOTS")
-    if not folder:
-        return
-    size = page.viewport_size
-    for look, width, dark in (("", size["width"], False), ("-dark", size["width"], True), ("-phone", 390, False)):
-        page.set_viewport_size({"width": width, "height": 844 if look == "-phone" else size["height"]})
-        page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
-        page.wait_for_timeout(400)
-        page.screenshot(path=str(Path(folder) / f"{name}{look}.png"), full_page=True)
-    page.set_viewport_size(size)
-
-
 def test_from_the_guidelines_through_a_failed_round_to_the_queue(house, visit):
     """By keys alone: read, judge, be told what is right, fail, practise again, pass, annotate."""
     name, project = house.person(), prepare(house)
     with visit(name, url_of(project)) as page:
         page.wait_for_selector("#fb-lesson h2:has-text('Practice first')")
         assert "names the day" in page.inner_text("#fb-lesson-text")
-        shoot(page, "practice-intro")
         page.keyboard.press("Enter")
         for rightly in (True, False, True, True):
             page.wait_for_selector(ITEM + '[data-lesson="item"]')
@@ -201,7 +184,6 @@ def test_from_the_guidelines_through_a_failed_round_to_the_queue(house, visit):
             page.wait_for_selector('#fb-stage[data-lesson="shown"]', state="attached")
             page.wait_for_selector("#fb-lesson h2")
             title = page.inner_text("#fb-lesson h2")
-            shoot(page, f"practice-{title.lower().replace(' ', '-')}")
             if title in ("Right", "Not right"):
                 assert title == ("Right" if rightly else "Not right")
                 assert "names the day" in page.inner_text("#fb-lesson-text")
@@ -258,7 +240,6 @@ def test_the_gold_tab_in_the_browser(house, visit):
         page.click("#op-gold-waive")
         page.wait_for_selector("#op-gold-people >> text=waived")
         page.wait_for_function("() => document.querySelector('#op-check-every input').value === '10'")
-        shoot(page, "operate-gold")
 
 
 def test_people_see_their_own_work_and_agreement_only_where_it_is_shown(house):
