@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +22,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SCREENSHOTS = os.environ.pop("FEEDBACK_SCREENSHOTS", "")  # taken out: it is no setting of the app
+Picture = Callable[[Any, str], None]
 
 
 class OpenBrowser(Protocol):
@@ -63,3 +67,21 @@ def open_browser(chromium: Any) -> OpenBrowser:
             context.close()
 
     return open_page
+
+
+@pytest.fixture
+def picture() -> Picture:
+    """Save a picture of the page under a name, when FEEDBACK_SCREENSHOTS names a folder."""
+
+    def save(page: Any, name: str) -> None:
+        if not SCREENSHOTS:
+            return
+        from PIL import Image
+
+        folder = Path(SCREENSHOTS)
+        folder.mkdir(parents=True, exist_ok=True)
+        page.wait_for_timeout(400)  # transitions end
+        image = Image.open(BytesIO(page.screenshot())).convert("RGB")
+        image.quantize(128).save(folder / f"{name}.png", optimize=True)
+
+    return save

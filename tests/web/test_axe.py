@@ -6,6 +6,7 @@ security policy stays as it is.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -15,8 +16,12 @@ from feedback_app.handlers import webhooks
 from storage.enums import ItemKind, Role
 from storage.runs import MetricPoint, add_log, add_metrics, heartbeat
 from tests import factories
+from tests.browser import Picture, picture
+from tests.web.by_keys import Keyboard
 from tests.web.looking import ITEM, url_of
 from tests.web.test_quality import fill
+
+__all__ = ["picture"]
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
 
@@ -29,7 +34,8 @@ RUN = "async () => (await axe.run(document, {resultTypes: ['violations']})).viol
 class Checker:
     """Runs axe-core on a page as it stands and collects what is wrong."""
 
-    def __init__(self) -> None:
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
         self.states = 0
         self.found: dict[str, list[str]] = {}
 
@@ -42,16 +48,25 @@ class Checker:
                 page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "dark")
             if page.evaluate("typeof axe === 'undefined'"):
                 page.evaluate(AXE_SCRIPT)
+            self.picture(page, "-".join([*re.findall(r"\w+", state), str(width), scheme]))
             for one in page.evaluate(RUN):
                 for node in one["nodes"] if one["impact"] in GRAVE else []:
                     line = f"{one['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary']}"
                     self.found.setdefault(line, []).append(f"{state} {width} {scheme}")
         page.set_viewport_size({"width": 1280, "height": 900})
 
+    def reach(self, page: Any) -> list[str]:
+        """Every control with Tab alone: each shows that it has the focus, and the page can be left again."""
+        keys = Keyboard(page)
+        stops = keys.round_trip()
+        for one in keys.unseen:
+            self.found.setdefault(one, []).append("by keys")
+        return stops
+
 
 @pytest.fixture
-def check():
-    checker = Checker()
+def check(picture):
+    checker = Checker(picture)
     yield checker
     assert not checker.found, "\n".join(f"{line} ({', '.join(where)})" for line, where in checker.found.items())
 
@@ -80,6 +95,7 @@ def test_sign_in_and_account(house, open_browser, visit, address, check):
         page.goto(address + "/account")
         page.click("summary")
         check(page, "account")
+        check.reach(page)
         page.fill("#token-name", "shop")
         page.click("text=Make token")
         page.wait_for_selector(".problem")
@@ -189,12 +205,26 @@ def test_my_annotations(desk, house, visit, check):
         page.reload()
         page.wait_for_selector(".mi-lines a")
         check(page, "mine")
+        check.reach(page)
         page.click(".mi-lines a >> nth=0")
         page.wait_for_selector(".mi-change")
         check(page, "one")
+        check.reach(page)
         page.click(".mi-change")
         page.wait_for_selector("#fb-submit")
         check(page, "revising")
+
+
+def test_the_playground(desk, visit, check):
+    name, project = desk
+    with visit(name, url_of(project(), "play")) as page:
+        page.wait_for_selector("#fb-stage[data-state=typing]")
+        check(page, "playground")
+        check.reach(page)
+        page.fill("#pl-box textarea", "Where is my order?")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#fb-stage[data-state=writing]")
+        check(page, "playground, writing")
 
 
 def operated(house):
@@ -230,6 +260,7 @@ def test_operate(house, visit, check, full):
         if full:
             page.wait_for_selector("#op-plots canvas, #op-plots svg")
         check(page, "runs")
+        check.reach(page)
         for tab, seen in (
             ("Models", "#op-versions :is(table, p)"),
             ("Data", "#op-webhook-shown p, #op-webhook-shown dl"),
@@ -240,6 +271,7 @@ def test_operate(house, visit, check, full):
             open_tab(page, tab)
             page.wait_for_selector(seen)
             check(page, tab)
+            check.reach(page)
             if tab == "Models" and full:
                 page.click("text=Decide…")
                 check(page, "deciding")
