@@ -111,12 +111,12 @@
   });
 
   // Gradio opens a list of choices at any key, also at the one that leaves it, and after it was left.
+  const LEAVING = ["Tab", "Shift", "Control", "Alt", "Meta"];
   window.addEventListener(
     "keydown",
     (event) => {
-      if (event.key === "Tab" && event.target.matches?.("input[role=combobox], input[role=listbox]")) {
-        event.stopPropagation();
-      }
+      const chooses = event.target.matches?.("input[role=combobox], input[role=listbox]");
+      if (chooses && LEAVING.includes(event.key)) event.stopPropagation();
     },
     true,
   );

@@ -230,7 +230,7 @@ def test_the_playground(desk, visit, check):
 def operated(house):
     """A project with everything that the operate page can show."""
     with house.sessions.begin() as session:
-        project = fill(session, f"seen by axe {factories.make_user(session).name}").project
+        project = fill(session, "letters to the shop", people=("Ann", "Ben", "Cleo")).project
         version = factories.make_version(session, project)
         base = factories.registry.base_version(session, project, "starter")
         prompt = factories.make_prompt(session, project)
