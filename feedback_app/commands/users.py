@@ -9,7 +9,7 @@ import typer
 
 from feedback_app.commands.shared import JsonFlag, Store, emit, one_time_link, open_store, table
 
-app = typer.Typer(help="People: add, list, reset, disable, erase.", no_args_is_help=True)
+app = typer.Typer(help="People: add, list, give a new password, disable, erase; API tokens.", no_args_is_help=True)
 UserName = Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")]
 
 
