@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,14 +68,22 @@ class Endpoint:
         """
         headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
         timeout = httpx2.Timeout(self.timeout_seconds, connect=min(10.0, self.timeout_seconds))
+        given_up = threading.Event()
+
+        def hold(seconds: float) -> None:
+            pause(seconds)
+            if given_up.is_set():  # another conversation failed for good: nobody waits for this one any more
+                raise TrainingFailed("given up")
+
         with httpx2.Client(headers=headers, timeout=timeout) as client, ThreadPoolExecutor(self.parallel) as pool:
             waiting = [
-                pool.submit(self._patiently, client, {"messages": messages, "seed": seed + n, **options}, pause)
+                pool.submit(self._patiently, client, {"messages": messages, "seed": seed + n, **options}, hold)
                 for n, messages in enumerate(conversations)
             ]
             try:
                 return [one.result() for one in waiting]
             except BaseException:
+                given_up.set()
                 pool.shutdown(cancel_futures=True, wait=False)
                 raise
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -80,28 +81,41 @@ def enter_refinements(session: Session, run: Run, folder: RunFolder, result: dic
     path = folder.out / "refinements.jsonl"
     if not path.exists():
         return result
+    selected = _selected(session, run, map(json.loads, path.read_text("utf-8").splitlines()))
+    entered = add_model_refinements(session, run, selected)
+    left_out = {reason.replace("_", " "): n for reason, n in entered.left_out.items()}
+    add_log(session, run.id, [f"{len(entered.refinements)} refinements stored"])
+    return result | {"stored": len(entered.refinements), "not_stored": left_out}
+
+
+def _selected(session: Session, run: Run, rows: Iterable[dict[str, Any]]) -> list[Selected]:
+    """What out/refinements.jsonl holds; one text that answers several critiques of a completion is one refinement."""
     config = parse(RefineConfig, run.config)
     versions = {version.name: version.id for version in list_versions(session, run.project)}
     sampling = {"temperature": config.temperature, "samples": config.samples}
-    selected = []
-    for row in map(json.loads, path.read_text("utf-8").splitlines()):
-        told = {**sampling, "endpoint_model": row["endpoint_model"]} if row["endpoint_model"] else sampling
-        selected.append(
-            Selected(
-                completion_id=row["completion_id"],
-                critique_ids=(row["critique_id"],),
-                text=row["text"],
-                version_id=versions.get(row["version"]),
-                judge_score=row["judge"],
-                reward=row["reward"],
-                rank=row["rank"],
-                sampling=told,
-                seed=row["seed"],
-                token_count=row["token_count"],
-                mean_logprob=row["mean_logprob"],
+    found: dict[tuple[int, str], Selected] = {}
+    for row in rows:
+        key = (row["completion_id"], row["text"].strip())
+        other = found.get(key)
+        if other is not None:
+            found[key] = replace(
+                other,
+                critique_ids=(*other.critique_ids, row["critique_id"]),
+                judge_score=min(other.judge_score or 0.0, row["judge"]),
+                rank=min(other.rank or 1, row["rank"]),
             )
+            continue
+        found[key] = Selected(
+            completion_id=row["completion_id"],
+            critique_ids=(row["critique_id"],),
+            text=row["text"],
+            version_id=versions.get(row["version"]),
+            judge_score=row["judge"],
+            reward=row["reward"],
+            rank=row["rank"],
+            sampling=sampling | ({"endpoint_model": row["endpoint_model"]} if row["endpoint_model"] else {}),
+            seed=row["seed"],
+            token_count=row["token_count"],
+            mean_logprob=row["mean_logprob"],
         )
-    entered = add_model_refinements(session, run, selected)
-    left_out = Counter({reason.replace("_", " "): n for reason, n in entered.left_out.items()})
-    add_log(session, run.id, [f"{len(entered.refinements)} refinements stored"])
-    return result | {"stored": len(entered.refinements), "not_stored": dict(left_out)}
+    return list(found.values())

@@ -24,6 +24,19 @@ def test_train_queues_a_run_with_a_complete_config(cli: Cli, pairs: Path) -> Non
     assert "feedback-app worker" in cli("train", "reward", "--project", "care").out
 
 
+def test_train_auto_chooses_and_says_why(cli: Cli, pairs: Path, tmp_path: Path) -> None:
+    cli("import", write_pairs(tmp_path / "few.jsonl", 3), "--project", "care")
+    refused = cli("train", "auto", "--project", "care")
+    assert (refused.code, "too few for DPO" in refused.error) == (1, True)
+    assert "no critique" in cli("train", "refine", "--project", "care").error
+    assert "refinements" in cli("train", "sft", "--project", "care").error
+    cli("import", pairs, "--project", "care")
+    queued = cli("train", "auto", "--project", "care", "--set", "max_steps=3", "--json")
+    assert (queued.code, queued.json["kind"]) == (0, "dpo")
+    assert "enough for DPO" in queued.json["because"]
+    assert cli("runs", "show", queued.json["run"], "--json").json["config"]["max_steps"] == 3
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [("epochz=2", "unknown setting 'epochz'"), ("epochs=many", "'epochs'"), ("learning_rate=-1", "'learning_rate'")],

@@ -15,7 +15,7 @@ from storage.annotations import CritiqueInput, Submission
 from storage.engine import read_only
 from storage.enums import CompletionOrigin, ItemKind, RefinementStatus, RunKind, RunStatus, Split
 from storage.errors import Invalid, NotEnoughData, NotFound
-from storage.models import Completion, Project, Refinement, Run
+from storage.models import Completion, Critique, Project, Refinement, Run
 from storage.registry import champion
 from storage.runs import get_run, request_cancel
 from storage.training import queue_refine
@@ -42,7 +42,7 @@ def shop(sessions: sessionmaker[Session]) -> int:
 
 def criticise(session: Session, project: Project, count: int, seed: int = 1) -> None:
     user = make_user(session)
-    for request in grammar.sample_prompts(count, seed=seed):
+    for request in grammar.sample_prompts(count, seed=seed, held_out=False):
         prompt = make_prompt(session, project, request.text)
         text = f"The {request.product} is on its way. Regards, customer care"
         item = make_item(session, project, prompt=prompt, texts=[text], kind=ItemKind.SINGLE)
@@ -124,11 +124,15 @@ def test_a_run_that_fails_half_way_keeps_what_it_had_and_goes_on_with_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("FEEDBACK_REFINER_URL", raising=False)
+    with sessions.begin() as session:  # a second critique of the first completion
+        one = session.scalars(select(Critique).order_by(Critique.id).limit(1)).one()
+        session.add(Critique(annotation_id=one.annotation_id, completion_id=one.completion_id, text="Too short."))
     run_id = refine(sessions, shop, refiner="endpoint", endpoint_model="big")
     with sessions.begin() as session:
         # An earlier attempt laid the folder out and got as far as one critique.
         folder = lay_out(session, session.get_one(Run, run_id), Place(home, "starter", "cpu"))
-    first = json.loads(folder.requests.read_text().splitlines()[0])
+    requests = [json.loads(line) for line in folder.requests.read_text().splitlines()]
+    first, second = requests[0], next(one for one in requests if one["critique"] == "Too short.")
     assert first["fix"].startswith("Greet ")
     assert (first["span_start"], first["span_end"], first["tags"]) == (0, 3, ["greeting"])
     kept = {
@@ -137,7 +141,9 @@ def test_a_run_that_fails_half_way_keeps_what_it_had_and_goes_on_with_the_rest(
         "version": None, "endpoint_model": "big",
     }  # fmt: skip
     folder.out.mkdir()
-    (folder.out / "refinements.jsonl").write_text(json.dumps(kept) + "\n")
+    # One text that answers both critiques is one refinement.
+    lines = (json.dumps(kept | {"critique_id": one["critique_id"]}) + "\n" for one in (first, second))
+    (folder.out / "refinements.jsonl").write_text("".join(lines))
     work(make_worker(BOTH), lambda: run_of(sessions, run_id).status.ended)
     run = run_of(sessions, run_id)
     assert run.status is RunStatus.FAILED
@@ -146,6 +152,7 @@ def test_a_run_that_fails_half_way_keeps_what_it_had_and_goes_on_with_the_rest(
     assert said(sessions, run_id, "1 refinements stored")
     with read_only(sessions) as session:
         refinement = session.scalars(select(Refinement)).one()
+        assert {one.id for one in refinement.critiques} == {first["critique_id"], second["critique_id"]}
         written = session.get_one(Completion, refinement.refined_id)
         assert (written.text, written.model_version_id) == ("Dear customer, soon.", None)
         assert (written.sampling or {})["endpoint_model"] == "big"
