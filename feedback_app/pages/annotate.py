@@ -145,6 +145,8 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         return _page_values(handlers.open_page(ctx, name, project, kept))
 
     def changed(name: str | None, project: str | None) -> list[Any]:
+        if project is None:
+            return [gr.skip() for _ in ui.page]
         return _page_values(handlers.open_page(ctx, name, project))
 
     def looked(name: str | None, project: str | None) -> list[Any]:
@@ -167,7 +169,7 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         handlers.save_draft(ctx, name, assignment, at, form)
 
     demo.load(event(opened), [ui.project, ui.kept], ui.page, js=parts.JS_PROJECT_OF_URL, **QUICK)
-    ui.project.input(event(changed), [ui.project], ui.page, js=parts.JS_KEEP_PROJECT, **QUICK)
+    ui.project.input(event(changed), [ui.project], ui.page, js=parts.JS_OTHER_PROJECT, **QUICK)
     ui.timer.tick(event(looked), [ui.project], ui.item, **QUICK)
     # Outside the queue: the next item is there in half the time.
     ui.submit.click(

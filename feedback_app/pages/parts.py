@@ -137,6 +137,8 @@ def _keys(*lines: tuple[str, str]) -> str:
 
 # Client-side steps of events: each gets the inputs and returns what is sent. The form's state is the script's.
 JS_PROJECT_OF_URL = "(project, kept) => [new URLSearchParams(location.search).get('project') ?? project, kept]"
+# Null when the list of projects was only passed by with the Tab key: Gradio calls that an input too.
+JS_OTHER_PROJECT = "(project) => [window.feedback.otherProject(project)]"
 JS_KEEP_PROJECT = "(project) => { window.feedback.keep('project', project); return [project]; }"
 JS_SECONDS = "(p, a, s, form) => [p, a, window.feedback.seconds(), window.feedback.said()]"
 JS_NOW = "(a, t, form) => [a, Date.now(), window.feedback.said()]"

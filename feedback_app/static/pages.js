@@ -44,6 +44,17 @@
     history.replaceState(history.state, "", url);
   };
 
+  let wasProject = null;
+  document.addEventListener("focusin", ({ target }) => {
+    if (target.matches?.("#fb-project input")) wasProject = target.value;
+  });
+  /** The project that was chosen, kept in the address; null when it is the one that was there. */
+  feedback.otherProject = (project) => {
+    if (project === wasProject) return null;
+    feedback.keep("project", (wasProject = project));
+    return project;
+  };
+
   // Panels: any [data-panel] button opens the element of that id; Escape, the close button or the veil closes it.
   let opener = null;
   const reachable = (panel) =>

@@ -185,8 +185,10 @@ def test_judge_first_and_nothing_left(desk, visit, check):
         page.click("#fb-project input")
         page.wait_for_selector("[role=option]")
         check(page, "projects")
-        page.goto(page.url.split("/annotate")[0] + url_of(nothing))
+        page.get_by_role("option", name=nothing, exact=True).click()
+        page.wait_for_url(lambda url: url.endswith(nothing.replace(" ", "+")))
         page.wait_for_selector("#fb-stage[data-state=empty]")
+        page.wait_for_selector(".fb-progress")
         check(page, "being written")
 
 
@@ -223,7 +225,7 @@ def test_the_playground(desk, visit, check):
         check.reach(page)
         page.fill("#pl-box textarea", "Where is my order?")
         page.keyboard.press("Enter")
-        page.wait_for_selector("#fb-stage[data-state=writing]")
+        page.wait_for_selector("#fb-stage[data-state=writing]", state="attached")
         check(page, "playground, writing")
 
 
