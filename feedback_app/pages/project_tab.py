@@ -171,6 +171,7 @@ def values(view: ProjectView) -> list[Any]:
         policy.every_n,
         policy.cron,
         list(policy.kinds),
-        criteria or [["", "", 1, 5]],
+        # With its heads: what a page is filled with later does not reach those of an event.
+        {"headers": [t("name"), t("what to look at"), t("lowest"), t("highest")], "data": criteria or [["", "", 1, 5]]},
         due,
     ]
