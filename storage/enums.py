@@ -73,6 +73,7 @@ class AssignmentStatus(StrEnum):
     SKIPPED = "skipped"
     EXPIRED = "expired"
     PRACTISED = "practised"  # submitted, in a practice round: no work that counts
+    ANSWERED = "answered"  # a question beside the queue, answered or passed over: neither does it (storage.questions)
 
 
 class Admission(StrEnum):

@@ -108,7 +108,7 @@ def answer_resolution(
     """Say whether the new completion fixed what one criticised; see `storage.resolution.answer`."""
     item = _item(session, item_id, user, ItemKind.RESOLUTION)
     row = resolution.answer(session, item.id, user, verdict, now=now)
-    _close(session, item, user, AssignmentStatus.SUBMITTED, now)
+    _close(session, item, user, now)
     return row
 
 
@@ -128,13 +128,13 @@ def answer_review(
         raise NotFound("the refinement is gone; load the next question")
     row = refinements.review(session, found, user, verdict, text, now=now)
     item.status = ItemStatus.DONE
-    _close(session, item, user, AssignmentStatus.SUBMITTED, now)
+    _close(session, item, user, now)
     return row
 
 
 def pass_over(session: Session, item_id: int, user: User, *, now: datetime | None = None) -> None:
     """Leave a question unanswered; it never comes again for this person."""
-    _close(session, _item(session, item_id, user, None), user, AssignmentStatus.SKIPPED, now)
+    _close(session, _item(session, item_id, user, None), user, now)
 
 
 def _admit(session: Session, project: Project, user: User) -> None:
@@ -153,7 +153,7 @@ def _item(session: Session, item_id: int, user: User, kind: ItemKind | None) -> 
     return item
 
 
-def _close(session: Session, item: Item, user: User, status: AssignmentStatus, now: datetime | None) -> None:
+def _close(session: Session, item: Item, user: User, now: datetime | None) -> None:
     moment = now or utc_now()
     mine = select(Assignment).where(Assignment.item_id == item.id, Assignment.user_id == user.id)
     assignment = session.scalar(mine)
@@ -163,7 +163,7 @@ def _close(session: Session, item: Item, user: User, status: AssignmentStatus, n
             project_id=item.project_id, item_id=item.id, user_id=user.id, shown_order=shown, expires_at=moment
         )
         session.add(assignment)
-    assignment.status, assignment.closed_at = status, moment
+    assignment.status, assignment.closed_at = AssignmentStatus.ANSWERED, moment
     session.flush()
 
 

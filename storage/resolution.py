@@ -41,6 +41,7 @@ from storage.models import (
 from storage.quality.shares import Share
 from storage.registry import champion
 from storage.runs import queue_run
+from storage.windows import belongs
 
 MOST = 40  # critiques asked about after a promotion
 A_PERSON = 10  # of them by one person
@@ -129,7 +130,7 @@ def _candidates(project: Project, version_id: int) -> Select[int, int, int, Spli
         .join(Prompt, Prompt.id == Completion.prompt_id)
         .join(User, User.id == Annotation.user_id)
         .where(
-            Prompt.project_id == project.id,
+            belongs(Prompt.project_id, project),  # by the critiques: most prompts have none
             live_annotation(),
             User.disabled_at.is_(None),  # imported annotators cannot answer
             Completion.text != "",

@@ -17,6 +17,8 @@ app = typer.Typer(help="Model versions: list, show, promote, roll back.", no_arg
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="For instance policy-v3.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the history.")]
 
+_LONG = ("metrics", "parents", "annotations", "resolution")  # told in other words than JSON's
+
 
 @app.command(name="list")
 def list_(project: OptionalProject = None, as_json: JsonFlag = False) -> None:
@@ -42,6 +44,7 @@ def show(version: Version, project: OptionalProject = None, as_json: JsonFlag = 
     """One version: metrics, and its lineage down to the annotations that trained it."""
     from storage.engine import read_only
     from storage.registry import get_version, lineage
+    from storage.resolution import Rates, resolution_rates
     from storage.taint import standing
 
     with open_store() as store, read_only(store.sessions) as session:
@@ -57,9 +60,13 @@ def show(version: Version, project: OptionalProject = None, as_json: JsonFlag = 
             "snapshot": line.snapshot_hash,
             "annotations": line.annotation_ids,
             "withdrawn": line.withdrawn,
+            "resolution": resolution_rates(session, found).get(row.id, Rates()).as_dict(),
         }
-    facts = [(key, value) for key, value in payload.items() if key not in ("metrics", "parents", "annotations")]
+    facts = [(key, value) for key, value in payload.items() if key not in _LONG]
     facts += [("parents", ", ".join(payload["parents"]) or None), ("annotations", len(payload["annotations"]))]
+    fixed = payload["resolution"]["fixed"]
+    if fixed["of"]:
+        facts.append(("resolved", f"{fixed['rate']:.0%} of {fixed['of']} ({fixed['low']:.0%} to {fixed['high']:.0%})"))
     facts += list(flatten(payload["metrics"]).items())
     emit(payload, as_json, table(("", ""), facts))
 

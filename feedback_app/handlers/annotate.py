@@ -25,7 +25,7 @@ from feedback_app.handlers.annotate_form import (
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.practice import Lesson
 from storage import annotations as feedback
-from storage import items, members, queue
+from storage import items, members, questions, queue
 from storage.annotations import Progress
 from storage.configs import AnnotationSettings, parse
 from storage.enums import AnnotationStatus, ItemKind, Outcome, Role
@@ -35,7 +35,7 @@ from storage.models import Criterion, Message, Project, User
 from storage.standings import Stage, stage
 
 MAX_FLAG_REASON = 1000
-_Waiting = Literal["", "no project", "being written", "all judged", "paused", "no practice"]
+_Waiting = Literal["", "no project", "being written", "all judged", "paused", "no practice", "asked"]
 
 
 @dataclass(frozen=True)
@@ -186,12 +186,16 @@ def _page(
         return PageView(user.name, user.role, None, [], "", [], None, 0, None, waiting="no project", notice=notice)
     at = stage(session, project, user)
     lesson: Lesson | None = None
+    asked = False
     if practised:
         lesson, lease = practice.after_answer(session, project, user), None
     elif at is Stage.PRACTICE:
         lesson, lease = practice.next_step(session, project, user)
+    elif submitted and questions.draw(session, project, user, random.Random()):
+        lease, asked = None, True  # a question beside the queue, now and then
     else:
         lease = items.lease_next(session, project, user, rng=random.Random())
+        asked = lease is None and at is Stage.WORK and any(questions.waiting(session, project, user))
     counts = queue.queue_counts(session, project)
     return PageView(
         user=user.name,
@@ -203,7 +207,7 @@ def _page(
         progress=feedback.my_progress(session, project, user),
         left=counts.unjudged,
         item=item_view(lease, project, kept) if lease else None,
-        waiting="" if lease else _waiting(at, lesson, counts.unjudged),
+        waiting="" if lease else "asked" if asked else _waiting(at, lesson, counts.unjudged),
         notice=notice,
         tags=tuple(project.tags),
         settings=parse(AnnotationSettings, project.annotation_settings),

@@ -17,6 +17,7 @@ from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
 from storage.models import ModelVersion, Project, utc_now
 from storage.registry import BeforeAfter, Lineage
+from storage.resolution import Rates, resolution_rates
 from storage.taint import Standing
 
 CARDS = 6
@@ -39,6 +40,7 @@ class VersionView:
     version: ModelVersion
     lineage: Lineage
     standing: Standing
+    rates: Rates | None  # of resolution; None: nobody was asked
     against: str | None
     cards: list[BeforeAfter]
 
@@ -117,7 +119,8 @@ def _selected(
     line = registry.lineage(session, row)
     against = _rival(versions, line, row)
     cards = registry.before_after(session, project, against, row, CARDS) if against else []
-    return VersionView(row, line, standings[row.id], against.name if against else None, cards)
+    rates = resolution_rates(session, project).get(row.id)
+    return VersionView(row, line, standings[row.id], rates, against.name if against else None, cards)
 
 
 def _rival(versions: list[ModelVersion], line: Lineage, row: ModelVersion) -> ModelVersion | None:

@@ -12,7 +12,7 @@ from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import text, to_enum, whole
 from storage import audit, members, projects, schedule
-from storage.configs import AnnotationSettings, PolicyMode, SamplingSettings, TrainingPolicy, parse
+from storage.configs import AnnotationSettings, PolicyMode, SamplingSettings, SourceWeights, TrainingPolicy, parse
 from storage.enums import Role
 from storage.errors import FeedbackError, Invalid
 from storage.models import Criterion, Project, utc_now
@@ -20,6 +20,8 @@ from storage.projects import CriterionSpec
 from storage.schedule import Due
 
 MAX_CRITERIA = 20
+WEIGHTS = tuple(SourceWeights.model_fields)  # of a training policy
+SHARES = ("review_share", "resolution_share")  # of annotation settings
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def save(ctx: Context, name: str | None, project: str | None, values: Mapping[st
     """
     with ctx.writing(name, policies.edit_project) as (session, user):
         found = members.get_project(session, user, project or "")
+        given = {**found.training_policy, **values}
         fields = {
             "guidelines": text(values.get("guidelines"), "guidelines"),
             "criteria": criteria_from(criteria),
@@ -68,11 +71,13 @@ def save(ctx: Context, name: str | None, project: str | None, values: Mapping[st
                 "order": "judge_first" if values.get("judge_first") is True else "free",
                 "playground": values.get("playground") is not False,
                 "daily_target": whole(values.get("daily_target"), "daily target"),
+                **{name: values[name] for name in SHARES if name in values},
             },
             "overlap": whole(values.get("overlap"), "annotators per item"),
             "queue_target": whole(values.get("queue_target"), "items kept ready"),
             "sampling": {key: values.get(key) for key in ("temperature", "top_p", "max_new_tokens")},
             "training_policy": {
+                **{name: given[name] for name in WEIGHTS if name in given},
                 "mode": to_enum(PolicyMode, values.get("mode"), "training mode").value,
                 "every_n": whole(values.get("every_n"), "new annotations"),
                 "cron": text(values.get("cron"), "cron line", 200).strip(),

@@ -203,7 +203,9 @@ def _item_values(view: PageView) -> list[Any]:
     if view.notice:
         gr.Info(sentence(message(view.notice)))
     # A later look finds items; while one is in hand the timer rests.
-    resting = view.item is not None or (view.lesson is not None and view.lesson.state != "none")
+    resting = (
+        view.item is not None or view.waiting == "asked" or (view.lesson is not None and view.lesson.state != "none")
+    )
     timer = gr.Timer(active=not resting)
     lesson = practice.values(view.lesson, view.guidelines, view.criteria)
     if view.lesson is not None and view.lesson.state == "answer":  # the item stays in view, beside what is right
@@ -274,6 +276,9 @@ def _stage(view: PageView | None) -> str:
 def _onward(view: PageView) -> str:
     """What this person can do meanwhile, as links."""
     ways = []
+    if view.waiting == "asked":
+        ways.append((f"/questions?project={quote(view.project or '')}", t("Answer it")))
+        ways.append((f"/annotate/?project={quote(view.project or '')}", t("Go on annotating")))
     if view.role in policies.OPERATORS and view.waiting == "no project":
         ways.append(("/operate/", t("Create a project")))
     elif view.role in policies.OPERATORS and view.waiting == "being written":
@@ -290,6 +295,11 @@ def _told(waiting: str) -> tuple[str, str]:
         return (
             t("No project yet"),
             t("An operator creates the first project on the Operate page; this page then fills by itself."),
+        )
+    if waiting == "asked":
+        return (
+            t("A question for you"),
+            t("Something you criticised was written anew, or a model rewrote an answer: have a look at it."),
         )
     if waiting == "paused":
         return (

@@ -34,6 +34,7 @@ JS_ASKED = """async (filters, kept) => {
   while (!window.feedback?.mine || !window.feedback.keep) await new Promise((done) => setTimeout(done, 10));
   return [window.feedback.mine.asked(), kept];
 }"""
+_CRITIQUES = f'<div><a href="/critiques">{later("Your critiques: what came of them")}</a></div>'
 _openings = itertools.count(int(time.time() * 1000))
 JS_WANTED = "() => [window.feedback.mine.wanted()]"
 JS_CHOSEN = "() => [window.feedback.mine.chosen()]"
@@ -60,7 +61,7 @@ class _Ui:
             gr.HTML(BRAND, elem_id="fb-brand", js_on_load=None)
             self.top = gr.HTML("", elem_id="fb-bar", js_on_load=None)
         with gr.Column(elem_id="mi-list"):
-            gr.HTML(f"<h1>{later('My annotations')}</h1>", elem_id="mi-title", js_on_load=None)
+            gr.HTML(f"<h1>{later('My annotations')}</h1>{_CRITIQUES}", elem_id="mi-title", js_on_load=None)
             self.work = gr.HTML("", elem_id="mi-work-box", js_on_load=None)
             self.filters = _drawn("filters", {"projects": [], "project": None, "notice": ""})
             self.list = _drawn("lines", {"lines": None})

@@ -13,6 +13,7 @@ from feedback_app.handlers.models import Decision, ModelsView, VersionView
 from feedback_app.i18n import later, listed, plural, sentence, t
 from feedback_app.pages import parts, render
 from feedback_app.pages.render import Markup, Row
+from feedback_app.pages.resolved import resolved
 from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.models import ModelVersion
 
@@ -161,6 +162,7 @@ def detail(chosen: VersionView, view: ModelsView) -> str:
         (t("rests on"), _basis(chosen)),
         (t("files"), f"sha256 {version.sha256[:12]}…" if version.sha256 else None),
     ]
+    pairs += resolved(chosen.rates)
     figures = [(key, render.number(value)) for key, value in render.flat(version.metrics)]
     metrics = render.fold(t("Metrics"), render.facts(figures), is_open=True)
     return (

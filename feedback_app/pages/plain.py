@@ -8,6 +8,7 @@ from jinja2 import DictLoader, Environment
 from starlette.responses import HTMLResponse
 
 from feedback_app.i18n import LANGUAGES, reader, t
+from feedback_app.pages import review_templates
 
 _TEMPLATES = {
     "frame": """<!doctype html>
@@ -148,7 +149,8 @@ _TEMPLATES = {
 {% endblock %}""",
 }
 
-_environment = Environment(loader=DictLoader(_TEMPLATES), autoescape=True, trim_blocks=True)
+_loader = DictLoader(_TEMPLATES | review_templates.TEMPLATES)
+_environment = Environment(loader=_loader, autoescape=True, trim_blocks=True)
 _environment.globals.update(t=t, reader=reader, LANGUAGES=LANGUAGES)
 
 

@@ -10,7 +10,7 @@ from feedback_app.handlers import project as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.project import ProjectView
 from feedback_app.i18n import later, message, sentence, t
-from feedback_app.pages import render
+from feedback_app.pages import learning_fields, render
 from feedback_app.pages.members_part import MembersPart
 from feedback_app.pages.wiring import QUEUED, event
 from storage.configs import PolicyMode
@@ -38,6 +38,7 @@ _FIELDS = (
     "every_n",
     "cron",
     "kinds",
+    *learning_fields.FIELDS,
 )
 
 
@@ -55,6 +56,8 @@ class ProjectTab:
                     self._training()
                 with gr.Column(elem_classes="op-card"):
                     self._writing()
+                with gr.Column(elem_classes="op-card"):
+                    learning_fields.layout(self.fields)
                 self.members = MembersPart(project)
         with gr.Row(elem_id="op-save-row"):
             self.save = gr.Button(later("Save project"), variant="primary", elem_id="op-save-project")
@@ -171,6 +174,7 @@ def values(view: ProjectView) -> list[Any]:
         policy.every_n,
         policy.cron,
         list(policy.kinds),
+        *learning_fields.values(view),
         # With its heads: what a page is filled with later does not reach those of an event.
         {"headers": [t("name"), t("what to look at"), t("lowest"), t("highest")], "data": criteria or [["", "", 1, 5]]},
         due,

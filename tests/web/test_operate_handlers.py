@@ -258,6 +258,11 @@ def test_a_project_is_saved_and_says_when_it_trains(house, olga):
     assert view.tags == ("wrong fact", "rude")
     assert (view.annotating.daily_target, view.annotating.order) == (40, "judge_first")
     assert not view.annotating.playground
+    asked = {"comparison_weight": 0.5, "review_share": 0.2}
+    project.save(house.ctx, olga, name, VALUES | asked, CRITERIA)
+    project.save(house.ctx, olga, name, VALUES, CRITERIA)  # an older page does not know them: they stay
+    kept = project.see_project(house.ctx, olga, name)
+    assert (kept.policy.comparison_weight, kept.annotating.review_share) == (0.5, 0.2)
     assert [(one.name, one.low, one.high) for one in view.criteria] == [("quality", 1, 5), ("tone", 0, 10)]
     assert "50 more annotations" in view.due.reason
 
@@ -274,6 +279,8 @@ def test_a_project_is_saved_and_says_when_it_trains(house, olga):
         ({"mode": "sometimes"}, CRITERIA),
         ({"mode": "cron", "cron": "every day"}, CRITERIA),
         ({"kinds": []}, CRITERIA),
+        ({"rating_weight": -1}, CRITERIA),
+        ({"review_share": 2}, CRITERIA),
         ({"kinds": "dpo; rm"}, CRITERIA),
         ({}, [["quality", "", 5, 1]]),
         ({}, [["a", "", 1, 5], ["a", "", 1, 5]]),

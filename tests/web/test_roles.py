@@ -49,6 +49,10 @@ ROUTES = {
     ("POST", "/account/sessions/end-all"): ANYBODY,  # as signing out: nobody has nothing to end
     ("POST", "/account/tokens"): PEOPLE,
     ("POST", "/account/tokens/revoke"): PEOPLE,
+    ("GET", "/questions"): PEOPLE,
+    ("POST", "/questions/answer"): PEOPLE,
+    ("POST", "/questions/pass"): PEOPLE,
+    ("GET", "/critiques"): PEOPLE,
     ("GET", "/exports/{project}/{what}.{format}"): OPERATORS,
     # By an API token of such a person, never by their session: but the description, which they read in the browser.
     ("GET", "/api/v1/openapi.json"): OPERATORS,
