@@ -7,14 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
+from storage import playground, turns
 from storage.engine import read_only
 from storage.enums import AnnotationStatus, ItemKind, Outcome, RunKind, RunStatus, SelectionReason
 from storage.models import Annotation, Assignment, Conversation, Item, Prompt, Run, User
+from tests import factories
 from tests.web.looking import annotation_of, url_of, wait_for
 from trainer.launch import warm_up
 from trainer.worker import Worker, WorkerSettings
@@ -24,6 +25,9 @@ TYPING, WRITING, ITEM, JUDGED = (
     f'#fb-stage[data-state="{state}"]' for state in ("typing", "writing", "item", "judged")
 )
 BOX = "#pl-box textarea"
+# Noise that ends when there is no room left, so that there is time to kill and to stop; and the starter as it is.
+LONG = {"max_new_tokens": 1500, "temperature": 4.0}
+SHORT = {"max_new_tokens": 80, "temperature": 1.0}
 
 
 @pytest.fixture
@@ -49,21 +53,20 @@ def worker(house) -> Iterator[Worker]:
     made.close()
 
 
-def _look(page, name: str) -> None:
-    if folder := os.environ.get("FEEDBACK_SCREENSHOTS"):
-        page.wait_for_timeout(300)
-        page.screenshot(path=str(Path(folder) / f"play-{name}.png"))
+def _sampling(house, project: str, sampling: dict[str, float]) -> None:
+    with house.sessions.begin() as session:
+        factories.projects.update_project(session, factories.projects.get_project(session, project), sampling=sampling)
 
 
 def _texts(page) -> list[str]:
     return [page.inner_text(f"#fb-side-{letter} .fb-text") for letter in "ab"]
 
 
-def test_type_stream_judge_and_go_on(house, visit, worker):
-    name, project = house.person(), house.project(sampling={"max_new_tokens": 400, "temperature": 1.2})
+def test_type_stream_judge_and_go_on(house, visit, worker, picture):
+    name, project = house.person(), house.project(sampling=LONG)
     with visit(name, url_of(project, "play")) as page:
-        page.wait_for_selector(TYPING)
-        _look(page, "1-empty")
+        page.wait_for_selector(TYPING, state="attached")
+        picture(page, "play-1-empty")
         # What is typed survives a reload, at once and on another device a moment later.
         page.fill(BOX, "Where is my order")
         page.reload()
@@ -71,63 +74,68 @@ def test_type_stream_judge_and_go_on(house, visit, worker):
         wait_for(lambda: _talk(house, name).draft == "Where is my order")
         page.fill(BOX, "Where is my order 4417? It should have come on Monday.")
         page.keyboard.press("Enter")
-        page.wait_for_selector(WRITING)
+        page.wait_for_selector(WRITING, state="attached")
         grown = set()
         page.wait_for_function(
             "() => [...'ab'].some((x) => document.querySelector(`#fb-side-${x} .fb-text`).innerText)"
         )
-        _look(page, "2-writing")
+        picture(page, "play-2-writing")
 
         # The process is killed in the middle: said in one line, and the words are back in the box.
-        pid = worker._talks[0]._live.child.pid
+        pid = next(lane._live.child.pid for lane in worker._talks if lane._live is not None)
         os.kill(pid, signal.SIGKILL)
         page.wait_for_selector("#pl-status[data-kind=bad]")
         assert "killed" in page.inner_text("#pl-status")
         assert page.input_value(BOX).startswith("Where is my order 4417?")
-        _look(page, "3-failed")
+        picture(page, "play-3-failed")
+        _sampling(house, project, SHORT)
         page.click("#pl-send")
-        page.wait_for_selector(WRITING)
+        page.wait_for_selector(WRITING, state="attached")
         while not page.query_selector(ITEM):
             grown.add(tuple(_texts(page)))
             time.sleep(0.03)
         assert len(grown) > 3  # it came bit by bit
         shown = _texts(page)
-        _look(page, "4-item")
+        picture(page, "play-4-item")
 
         # A reload brings back the conversation and what is not judged yet; the draft too.
         page.fill("#fb-side-b .fb-critique textarea", "Too vague.")
         wait_for(lambda: annotation_of(house, name, AnnotationStatus.DRAFT) is not None)
         page.reload()
-        page.wait_for_selector(ITEM)
-        page.wait_for_function(f"() => document.querySelector('#fb-side-a .fb-text').innerText === {shown[0]!r}")
+        page.wait_for_selector(ITEM, state="attached")
+        page.wait_for_function(
+            "text => document.querySelector('#fb-side-a .fb-text').innerText === text", arg=shown[0]
+        )
         assert page.input_value("#fb-side-b .fb-critique textarea") == "Too vague."
         page.keyboard.press("Escape")
         page.keyboard.press("1")
         page.click("text=Rewrite B")
         page.fill("#fb-side-b .fb-rewrite textarea", "It is on its way and comes today.")
         page.click("#fb-submit")
-        page.wait_for_selector(JUDGED)
+        page.wait_for_selector(JUDGED, state="attached")
         assert not page.is_visible("#pl-go-a-rewrite")
-        _look(page, "5-judged")
+        picture(page, "play-5-judged")
         page.click("#pl-go-b-rewrite")
-        page.wait_for_selector(TYPING)
+        page.wait_for_selector(TYPING, state="attached")
         assert "comes today" in page.inner_text("#fb-prompt")
         page.fill(BOX, "Thank you. Can I change the address?")
-        _look(page, "6-next")
+        picture(page, "play-6-next")
+        _sampling(house, project, LONG)
         page.click("#pl-send")
-        page.wait_for_selector(WRITING)
+        page.wait_for_selector(WRITING, state="attached")
         page.click("#pl-stop")
-        page.wait_for_selector(TYPING)
+        page.wait_for_selector(TYPING, state="attached")
         assert page.input_value(BOX) == "Thank you. Can I change the address?"
+        _sampling(house, project, SHORT)
         page.click("#pl-send")
-        page.wait_for_selector(ITEM)
+        page.wait_for_selector(ITEM, state="attached")
         page.keyboard.press("Control+Enter")  # nothing is chosen yet
         page.wait_for_selector("text=Choose A, B, tie or both bad first")
         page.keyboard.press("2")
         page.keyboard.press("Control+Enter")
-        page.wait_for_selector(JUDGED)
+        page.wait_for_selector(JUDGED, state="attached")
         page.keyboard.press("2")
-        page.wait_for_selector(TYPING)
+        page.wait_for_selector(TYPING, state="attached")
         page.click("#pl-begin")
         page.wait_for_selector("text=Talk to the model")
 
@@ -154,14 +162,11 @@ def _talk(house, name) -> Conversation:
 
 
 @pytest.mark.parametrize(("dark", "width"), [(True, 1280), (False, 390)])
-def test_looks_on_a_phone_and_in_the_dark(house, visit, dark, width):
+def test_looks_on_a_phone_and_in_the_dark(house, visit, picture, dark, width):
     """What a person sees who comes back to completions that they have not judged."""
-    from storage import playground, projects, turns
-    from tests import factories
-
     name, project = house.person(), house.project()
     with house.sessions.begin() as session:
-        found, user = projects.get_project(session, project), factories.accounts.get_user(session, name)
+        found, user = factories.projects.get_project(session, project), factories.accounts.get_user(session, name)
         talk = playground.my_conversation(session, found, user)
         playground.send(session, found, talk, "Where is my order 4417?")
         run = factories.runs.claim_run(session, "w", [RunKind.PLAYGROUND])
@@ -171,9 +176,9 @@ def test_looks_on_a_phone_and_in_the_dark(house, visit, dark, width):
         version = factories.registry.base_version(session, found, "starter")
     label = f"{'dark' if dark else 'light'}-{width}"
     with visit(name, url_of(project, "play"), width=width, height=844, dark=dark) as page:
-        page.wait_for_selector(WRITING)
+        page.wait_for_selector(WRITING, state="attached")
         page.wait_for_function("() => document.querySelector('#fb-side-b .fb-text').innerText === 'Please ask'")
-        _look(page, f"{label}-writing")
+        picture(page, f"play-{label}-writing")
         assert page.is_visible("#pl-stop")
         with house.sessions.begin() as session:
             written = [
@@ -181,11 +186,11 @@ def test_looks_on_a_phone_and_in_the_dark(house, visit, dark, width):
                 for text in ("It is on its way.", "Please ask the courier.")
             ]
             turns.enter_written(session, run.id, turn.key, written)
-        page.wait_for_selector(ITEM)
-        _look(page, f"{label}-item")
+        page.wait_for_selector(ITEM, state="attached")
+        picture(page, f"play-{label}-item")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.is_visible("#fb-submit")
         page.click("#pl-leave")
         page.wait_for_selector("text=Talk to the model")
-        _look(page, f"{label}-empty")
+        picture(page, f"play-{label}-empty")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
