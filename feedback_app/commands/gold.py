@@ -31,7 +31,9 @@ def add(
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who wrote it, where several did.")] = None,
     tolerance: Annotated[int, typer.Option("--tolerance", min=0, help="Steps by which a rating may differ.")] = 1,
     tie_ok: Annotated[bool, typer.Option("--tie-ok", help="A tie is right as well.")] = False,
-    explanation: Annotated[str, typer.Option("--explanation", help="Why, in Markdown; shown after practice.")] = "",
+    explanation: Annotated[
+        str, typer.Option("--explanation", help="Why, in Markdown, without A or B: they change places.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Take an annotation as the gold standard of its item, which leaves the ordinary queue."""

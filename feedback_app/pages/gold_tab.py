@@ -77,7 +77,7 @@ class GoldTab:
             self.tie = gr.Checkbox(label=later("A tie is right as well"), min_width=120)
         self.explanation = gr.Textbox(
             label=later("Why"),
-            info=later("Markdown; people read it after they practised on the item."),
+            info=later("Markdown, read after practice. A and B change places: name completions by what they say."),
             lines=4,
             max_lines=16,
             elem_id="op-gold-why",

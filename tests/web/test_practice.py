@@ -21,7 +21,7 @@ from tests.storage import golden
 from tests.web.looking import ITEM, annotation_of, next_item, url_of
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
-WHY = "B names the *day*; A says nothing that helps."
+WHY = "The right one names the *day*; the other says nothing that helps."
 
 
 def prepare(house, marked=2, **settings):
