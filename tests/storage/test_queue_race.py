@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from benchmarks import queue as trial
+from benchmarks import _crowd as trial
 from storage import annotations, items, leases
 from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus
 from storage.errors import Conflict
