@@ -203,9 +203,7 @@ def _item_values(view: PageView) -> list[Any]:
     if view.notice:
         gr.Info(sentence(message(view.notice)))
     # A later look finds items; while one is in hand the timer rests.
-    resting = (
-        view.item is not None or view.waiting == "asked" or (view.lesson is not None and view.lesson.state != "none")
-    )
+    resting = view.item is not None or _asked_instead(view) or (view.lesson is not None and view.lesson.state != "none")
     timer = gr.Timer(active=not resting)
     lesson = practice.values(view.lesson, view.guidelines, view.criteria)
     if view.lesson is not None and view.lesson.state == "answer":  # the item stays in view, beside what is right
@@ -226,6 +224,11 @@ def _item_values(view: PageView) -> list[Any]:
         form,
         *lesson,
     ]
+
+
+def _asked_instead(view: PageView) -> bool:
+    """A question stands where an item could: it stays until the person has read it."""
+    return view.waiting == "asked" and view.submitted
 
 
 def shown_message(message: Message) -> Message:

@@ -112,7 +112,8 @@ class RunsTab:
             return values(handlers.cancel(ctx, name, project, run))
 
         def explain(name: str | None, project: str | None, kind: Any) -> str:
-            return says(kind, handlers.what_auto_would_do(ctx, name, project) if kind == AUTO else None)
+            choice = handlers.what_auto_would_do(ctx, name, project)  # asks the policy, whatever the kind
+            return says(kind, choice if kind == AUTO else None)
 
         here = [self.project, self.selected]
         self.kind.input(event(explain), [self.project, self.kind], [self.says], **QUICK)
@@ -202,8 +203,8 @@ def header(chosen: RunView | None, view: RunsView) -> str:
     if chosen is None:
         return render.note(
             t(
-                "Nothing has run yet. Add prompts on the Data tab, let a run write completions for them, and train once "
-                "annotators have judged some; what runs is followed here."
+                "Nothing has run yet. Add prompts on the Data tab, let a run write completions for them, and train "
+                "once annotators have judged some; what runs is followed here."
             )
         )
     run = chosen.run

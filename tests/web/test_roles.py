@@ -83,7 +83,7 @@ PAGES: dict[str, tuple[frozenset[Role], set[str]]] = {
         OPERATORS,
         {
             "everything", "runs", "models", "data", "users", "project", "preview", "look", "members_seen",
-            "start", "cancel", "decide", "take", "add", "invite", "act", "create", "save", "members_saved",
+            "start", "explain", "cancel", "decide", "take", "add", "invite", "act", "create", "save", "members_saved",
             "gold_seen", "gold_saved", "gold_marked", "gold_unmarked", "gold_decided",
             "webhooks_seen", "webhook_added", "webhook_switched", "webhook_removed",
         },
