@@ -103,9 +103,7 @@ def test_type_stream_judge_and_go_on(house, visit, worker, picture):
         wait_for(lambda: annotation_of(house, name, AnnotationStatus.DRAFT) is not None)
         page.reload()
         page.wait_for_selector(ITEM, state="attached")
-        page.wait_for_function(
-            "text => document.querySelector('#fb-side-a .fb-text').innerText === text", arg=shown[0]
-        )
+        page.wait_for_function("text => document.querySelector('#fb-side-a .fb-text').innerText === text", arg=shown[0])
         assert page.input_value("#fb-side-b .fb-critique textarea") == "Too vague."
         page.keyboard.press("Escape")
         page.keyboard.press("1")
