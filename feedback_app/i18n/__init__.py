@@ -36,7 +36,7 @@ from zoneinfo import ZoneInfo
 LANGUAGES = {"en": "English", "zh-CN": "简体中文"}
 ENGLISH = "en"
 
-_FOLDER = Path(__file__).parent
+_FOLDER, _MESSAGES = Path(__file__).parent, "messages.json"
 _STOPS = {ENGLISH: ".", "zh-CN": "。"}
 # Private characters that stand in no text of ours around the number of a text that is filled in later.
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -115,8 +115,9 @@ def sentence(line: str) -> str:
 
 @cache
 def catalogue(language: str) -> dict[str, str]:
-    """All translations into `language` by their English text; empty for English."""
-    return {key: value for part in sorted(_FOLDER.glob(f"{language}/*.json")) for key, value in _read(part).items()}
+    """The translations into `language` of all but errors, by their English text; empty for English."""
+    parts = [part for part in sorted(_FOLDER.glob(f"{language}/*.json")) if part.name != _MESSAGES]
+    return {key: value for part in parts for key, value in _read(part).items()}
 
 
 def of_scripts(language: str) -> dict[str, str]:
@@ -139,7 +140,7 @@ def message(line: str) -> str:
     language = reader().language
     if language == ENGLISH:
         return line
-    known = _read(_FOLDER / language / "messages.json")
+    known = _read(_FOLDER / language / _MESSAGES)
     if line in known:
         return known[line]
     for parts, translation in _patterns(language):
@@ -154,7 +155,7 @@ def message(line: str) -> str:
 @cache
 def _patterns(language: str) -> list[tuple[list[str], str]]:
     """The texts around the values of each error with values, the one that says most first."""
-    part = _FOLDER / language / "messages.json"
+    part = _FOLDER / language / _MESSAGES
     found = [(re.split(r"\{\d+\}", key), value) for key, value in _read(part).items() if "{0}" in key]
     return sorted(found, key=lambda one: -sum(map(len, one[0])))
 
