@@ -33,50 +33,75 @@ def judge(
     batch_size: int = 64,
     before_batch: Callable[[], None] = lambda: None,
 ) -> list[float | None]:
-    """How sure the base model is of a yes, 0..1, mean over the wordings; None where a question does not fit at all."""
-    asked, owners = [], []
-    longest = context_length(policies.model.config) - 1
-    for number, question in enumerate(questions):
-        prompt = question.prompt
-        for wording in range(len(templates.judge)):
-            turns = judge_messages((), question.completion, question.critique, wording, templates.judge)
-            plain = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
-            fitted = fit_turns(policies.tokenizer, prompt, plain, longest)
-            if fitted is None:
-                continue
-            prompt = fitted[: -len(plain)]  # shortened once is enough for wordings of about the same length
-            asked.append(fitted)
-            owners.append(number)
-    answers = yes_probabilities(policies, asked, templates, batch_size=batch_size, before_batch=before_batch)
-    by_question: list[list[float]] = [[] for _ in questions]
-    for number, answer in zip(owners, answers, strict=True):
-        by_question[number].append(answer)
-    return [sum(found) / len(found) if found else None for found in by_question]
+    """How sure the base model is of a yes, 0..1, mean over the wordings; None where a question does not fit at all.
 
-
-def yes_probabilities(
-    policies: Policies,
-    conversations: Sequence[list[Message]],
-    templates: Templates,
-    *,
-    batch_size: int = 64,
-    before_batch: Callable[[], None] = lambda: None,
-) -> list[float]:
-    """P(yes) / (P(yes) + P(no)) for each conversation, in order; one forward pass a batch of like length."""
-    if not conversations:
+    P(yes) / (P(yes) + P(no)) as the next token. What the wordings of a question share (prompt, completion and
+    critique, nearly all of it) is read once: the model's cache is repeated for their different ends.
+    """
+    if not questions:
         return []
-    yes_ids, no_ids = answer_tokens(policies.tokenizer, templates.yes, templates.no)
-    rendered = render(policies.tokenizer, [*conversations], add_generation_prompt=True)
-    order = sorted(range(len(rendered)), key=lambda place: len(rendered[place]))
-    found = [0.0] * len(rendered)
+    answers = answer_tokens(policies.tokenizer, templates.yes, templates.no)
+    worded = [_worded(policies, question, templates) for question in questions]
+    order = sorted((n for n, ends in enumerate(worded) if ends), key=lambda n: max(map(len, worded[n])))
+    found: list[float | None] = [None] * len(questions)
     with speaking(policies, None):
         for start in range(0, len(order), batch_size):
             before_batch()
             part = order[start : start + batch_size]
-            answers = _answers(policies, [rendered[place] for place in part], yes_ids, no_ids)
-            for place, value in zip(part, answers, strict=True):
+            for place, value in zip(part, _answer(policies, [worded[n] for n in part], *answers), strict=True):
                 found[place] = value
     return found
+
+
+def _worded(policies: Policies, question: Question, templates: Templates) -> list[list[int]]:
+    """Token ids of a question in each wording; none when it does not fit the context in every one."""
+    longest = context_length(policies.model.config) - 1
+    prompt = question.prompt
+    asked = []
+    for wording in range(len(templates.judge)):
+        turns = judge_messages((), question.completion, question.critique, wording, templates.judge)
+        plain = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+        fitted = fit_turns(policies.tokenizer, prompt, plain, longest)
+        if fitted is None:
+            return []
+        prompt = fitted[: -len(plain)]  # one prompt for all of them
+        asked.append(plain)
+    found = render(policies.tokenizer, [[*prompt, *turns] for turns in asked], add_generation_prompt=True)
+    return found if max(map(len, found)) <= longest else []
+
+
+def _answer(policies: Policies, worded: list[list[list[int]]], yes: list[int], no: list[int]) -> list[float]:
+    """The mean over the wordings of each question: shared beginnings padded left, the ends padded right."""
+    import torch
+    from transformers import DynamicCache
+
+    model, pad = policies.model, policies.tokenizer.pad_token_id
+    shared = [min(_common(ways), min(map(len, ways)) - 1) for ways in worded]
+    count, width = len(worded[0]), max(shared)
+    begins = [ways[0][:length] for ways, length in zip(worded, shared, strict=True)]
+    ends = [way[length:] for ways, length in zip(worded, shared, strict=True) for way in ways]
+    tail = max(map(len, ends))
+    head = torch.tensor([[pad] * (width - len(ids)) + ids for ids in begins], device=model.device)
+    head_mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in begins], device=model.device)
+    end = torch.tensor([ids + [pad] * (tail - len(ids)) for ids in ends], device=model.device)
+    end_mask = torch.tensor([[1] * len(ids) + [0] * (tail - len(ids)) for ids in ends], device=model.device)
+    with torch.inference_mode():
+        cache = DynamicCache(config=model.config)
+        positions = (head_mask.cumsum(-1) - 1).clamp(min=0)
+        model(input_ids=head, attention_mask=head_mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(count)
+        mask = torch.cat([head_mask.repeat_interleave(count, 0), end_mask], dim=1)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, width:]
+        logits = model(input_ids=end, attention_mask=mask, position_ids=positions, past_key_values=cache).logits
+        last = logits[torch.arange(len(ends)), end_mask.sum(-1) - 1].float()
+    sure = torch.sigmoid(last[:, yes].logsumexp(-1) - last[:, no].logsumexp(-1))
+    return [float(value) for value in sure.view(-1, count).mean(-1)]
+
+
+def _common(ways: list[list[int]]) -> int:
+    """How many tokens all wordings begin with."""
+    columns = zip(*ways, strict=False)
+    return next((place for place, column in enumerate(columns) if len(set(column)) > 1), min(map(len, ways)))
 
 
 def answer_tokens(tokenizer: Any, yes: str, no: str) -> tuple[list[int], list[int]]:
@@ -94,17 +119,3 @@ def answer_tokens(tokenizer: Any, yes: str, no: str) -> tuple[list[int], list[in
     if for_yes <= for_no or for_no <= for_yes:
         raise Invalid(f"the judge's answers '{yes}' and '{no}' begin alike for this model; choose others")
     return sorted(for_yes - for_no), sorted(for_no - for_yes)
-
-
-def _answers(policies: Policies, prompts: list[list[int]], yes: list[int], no: list[int]) -> list[float]:
-    import torch
-
-    model = policies.model
-    batch = policies.tokenizer.pad({"input_ids": prompts}, padding=True, padding_side="left", return_tensors="pt").to(
-        model.device
-    )
-    positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    with torch.inference_mode():
-        logits = model(**batch, position_ids=positions, logits_to_keep=1).logits[:, -1].float()
-    gap = logits[:, yes].logsumexp(-1) - logits[:, no].logsumexp(-1)
-    return [float(value) for value in torch.sigmoid(gap)]

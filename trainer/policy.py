@@ -20,7 +20,6 @@ from trainer.conditions import Condition, read_condition
 from trainer.datasets import context_length, fit_prompt
 
 STARTER = "starter"
-_LOGIT_BUDGET = 64_000_000  # floats held at once while log-probabilities are computed
 
 
 # --- finding and loading ---
@@ -311,13 +310,19 @@ def _write(
     if sampling.temperature > 0:
         choice = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     set_seed(seed)
+    recorder = _Recorder()
     with torch.inference_mode():
         sequences = model.generate(
-            **batch, **choice, max_new_tokens=sampling.max_new_tokens, pad_token_id=tokenizer.pad_token_id
+            **batch,
+            **choice,
+            max_new_tokens=sampling.max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            logits_processor=[recorder],
         )
+        recorder.take(sequences)
     ends = end_tokens(model, tokenizer)
     completions = [_until_end(row.tolist(), ends) for row in sequences[:, width:]]
-    means = _mean_logprobs(model, prompts, completions, tokenizer.pad_token_id)
+    means = recorder.means([len(ids) for ids in completions])
     latency = (time.perf_counter() - started) * 1000
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
     return [
@@ -341,30 +346,29 @@ def _until_end(ids: list[int], ends: set[int]) -> list[int]:
     return ids
 
 
-def _mean_logprobs(model: Any, prompts: list[list[int]], completions: list[list[int]], pad: int) -> list[float]:
-    """Mean log-probability of each completion's tokens given its prompt; one forward pass, a few rows at a time."""
-    import torch
+class _Recorder:
+    """Notes the log-probability of each token as it is sampled; it stands before temperature and top-p."""
 
-    sequences = [torch.tensor(prompt + completion) for prompt, completion in zip(prompts, completions, strict=True)]
-    longest = max(len(completion) for completion in completions)
-    rows = max(1, _LOGIT_BUDGET // (model.config.get_text_config().vocab_size * max(1, longest)))
-    means: list[float] = []
-    for start in range(0, len(sequences), rows):
-        part = sequences[start : start + rows]
-        width = max(len(row) for row in part)
-        # Left padding puts all completions at the end, so that only their logits are computed.
-        ids = torch.stack([torch.nn.functional.pad(row, (width - len(row), 0), value=pad) for row in part]).to(
-            model.device
-        )
-        mask = torch.stack([(torch.arange(width) >= width - len(row)).long() for row in part]).to(model.device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        with torch.inference_mode():
-            logits = model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=longest + 1
-            ).logits
-        targets = ids[:, -longest:] if longest else ids[:, :0]
-        logits = logits[:, -targets.shape[1] - 1 : -1].float()
-        picked = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
-        for row, completion in zip(picked, completions[start : start + rows], strict=True):
-            means.append(float(row[-len(completion) :].mean()) if completion else 0.0)
-    return means
+    def __init__(self) -> None:
+        self._next: Any = None  # log-probabilities of what comes next, a row a sequence
+        self._each: list[Any] = []
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """As a logits processor: `input_ids` end with the token sampled from the scores before."""
+        self.take(input_ids)
+        self._next = scores.float().log_softmax(-1)
+        return scores
+
+    def take(self, sequences: Any) -> None:
+        """Note the newest token of each sequence."""
+        if self._next is not None:
+            self._each.append(self._next.gather(1, sequences[:, -1:]).squeeze(1))
+
+    def means(self, lengths: list[int]) -> list[float]:
+        """The mean over the first so many tokens of each sequence; 0 where there are none."""
+        import torch
+
+        if not self._each:
+            return [0.0] * len(lengths)
+        rows = torch.stack(self._each, dim=1)
+        return [float(row[:length].mean()) if length else 0.0 for row, length in zip(rows, lengths, strict=True)]

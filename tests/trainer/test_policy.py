@@ -18,7 +18,7 @@ from tests.trainer.conftest import Executor
 from trainer.folder import Job, RunFolder
 from trainer.policy import (
     Request,
-    _mean_logprobs,
+    _write,
     add_adapters,
     check_adapter,
     load_model,
@@ -143,13 +143,19 @@ def test_a_batch_writes_what_each_prompt_alone_would(tiny_base: Path, adapter: P
     assert other.text != alone[0].text
 
 
-def test_the_mean_log_probability_is_the_models_own(tiny_base: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(tiny_base)
-    prompts, completions = [[3, 40, 1, 4], [3, 50, 60, 70, 80, 1, 4]], [[90, 91, 92, 1], [93, 1]]
-    means = _mean_logprobs(model, prompts, completions, pad=0)
-    for prompt, completion, mean in zip(prompts, completions, means, strict=True):
+@pytest.mark.parametrize("sampling", [GREEDY, SamplingSettings(temperature=2.0, top_p=0.9, max_new_tokens=12)])
+def test_the_mean_log_probability_is_the_models_own(tiny_base: Path, sampling: SamplingSettings) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_base), load_tokenizer(str(tiny_base))
+    prompts = [[3, 40, 1, 4], [3, 50, 60, 70, 80, 1, 4]]
+    torch.manual_seed(5)
+    with pytest.MonkeyPatch.context() as patch:
+        kept: list[list[int]] = []
+        patch.setattr("trainer.policy._until_end", lambda ids, ends: kept.append(ids[:5]) or kept[-1])
+        written = _write(model, tokenizer, prompts, sampling, 5)
+    for prompt, completion, one in zip(prompts, kept, written, strict=True):
         logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-        assert mean == pytest.approx(float(logits[range(len(completion)), completion].mean().detach()), abs=1e-4)
+        mean = float(logits[range(len(completion)), completion].mean().detach())
+        assert one.mean_logprob == pytest.approx(mean, abs=1e-4), "temperature and top-p change nothing"
 
 
 def test_a_seed_repeats_and_another_varies(tiny_base: Path) -> None:
