@@ -19,6 +19,7 @@ from storage.enums import (
     Outcome,
     Role,
 )
+from storage.ingest.identity import fingerprint
 from storage.models import (
     Annotation,
     Assignment,
@@ -136,7 +137,8 @@ def _completions(n: int) -> Iterator[dict[str, Any]]:
 def _item(n: int, judged: bool) -> dict[str, Any]:
     done = judged and n % 3 != 0
     return {
-        "id": n, "project_id": 1, "prompt_id": n, "kind": ItemKind.PAIR, "fingerprint": f"{n:064d}",
+        "id": n, "project_id": 1, "prompt_id": n, "kind": ItemKind.PAIR,
+        "fingerprint": fingerprint(ItemKind.PAIR, (2 * n - 1, 2 * n)),
         "status": ItemStatus.DONE if done else ItemStatus.OPEN, "judged": int(judged),
     }  # fmt: skip
 

@@ -17,6 +17,7 @@ import anyio.to_thread
 import uvicorn
 from fastapi import FastAPI, Request
 from sqlalchemy import text
+from starlette import routing
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
@@ -33,7 +34,7 @@ from feedback_app.pages.plain import page
 from feedback_app.pages.sign_in import SignInRoutes
 from feedback_app.security import BodyLimit, Gate, Mount, SameOrigin, SecurityHeaders, auth_dependency
 from feedback_app.settings import Settings
-from storage.engine import make_engine, make_sessions, read_only, translate_errors
+from storage.engine import CONNECTIONS, make_engine, make_sessions, read_only, translate_errors
 from storage.errors import Conflict, FeedbackError, Invalid, NotAllowed, NotFound, StoreUnavailable
 from storage.schema import require_current
 
@@ -55,6 +56,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # More threads than connections would only wait for one, and hold each other up.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = CONNECTIONS
         yield
         engine.dispose()
 
@@ -75,7 +78,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(download_routes(ctx))
     app.mount(api.PATH, api.create_api(ctx))
     app.mount("/static", StaticFiles(directory=STATIC))
-    return _mount_pages(app, ctx)
+    app = _mount_pages(app, ctx)
+    # Routes are tried in turn: those that are asked for most come first. No two of them fit one address.
+    app.router.routes.sort(key=lambda route: not isinstance(route, routing.Mount))
+    return app
 
 
 def _middleware(ctx: Context) -> list[Middleware]:

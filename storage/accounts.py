@@ -7,9 +7,9 @@ import itertools
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, contains_eager
 
 from storage.enums import LinkPurpose, Role
 from storage.errors import Conflict, Invalid, NotFound
@@ -51,7 +51,10 @@ def find_user(session: Session, name: str) -> User | None:
     """The user of that name, or None."""
     if not name.isprintable():  # PostgreSQL takes no NUL, not even in a question
         return None
-    return session.scalar(select(User).where(User.name == name.strip()))
+    return session.scalar(_BY_NAME, {"name": name.strip()})
+
+
+_BY_NAME = select(User).where(User.name == bindparam("name"))
 
 
 def get_user(session: Session, name: str) -> User:
@@ -191,16 +194,19 @@ def session_user(session: Session, token: str, *, now: datetime | None = None) -
 
 def find_session(session: Session, token: str, *, now: datetime | None = None) -> UserSession | None:
     """The session behind a cookie, with its user loaded; None as in `session_user`."""
-    return session.scalar(
-        select(UserSession)
-        .join(UserSession.user)
-        .options(joinedload(UserSession.user))
-        .where(
-            UserSession.token_hash == _digest(token),
-            UserSession.expires_at > (now or utc_now()),
-            User.disabled_at.is_(None),
-        )
+    return session.scalar(_BY_TOKEN, {"token": _digest(token), "now": now or utc_now()})
+
+
+_BY_TOKEN = (
+    select(UserSession)
+    .join(UserSession.user)
+    .options(contains_eager(UserSession.user))
+    .where(
+        UserSession.token_hash == bindparam("token"),
+        UserSession.expires_at > bindparam("now"),
+        User.disabled_at.is_(None),
     )
+)
 
 
 def note_seen(session: Session, session_id: int, *, now: datetime | None = None) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from storage import audit, gold, practice, standings
 from storage.enums import AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemStatus, SelectionReason
 from storage.errors import Conflict, Invalid, NotFound
-from storage.items import hold, lock_item, own_assignment
+from storage.ingest.bulk import insert_all
+from storage.items import hold, lock_item, own_assignment, texts_of
 from storage.models import (
     Annotation,
     Assignment,
+    Base,
     Critique,
     Item,
     JsonObject,
@@ -88,9 +91,16 @@ def save_draft(
 
 
 def submit(
-    session: Session, assignment_id: int, user: User, submission: Submission, *, now: datetime | None = None
+    session: Session,
+    assignment_id: int,
+    user: User,
+    submission: Submission | Callable[[list[tuple[int, str]]], Submission],
+    *,
+    now: datetime | None = None,
 ) -> Annotation:
     """Record the annotator's judgement for good; once the transaction is committed it is durable.
+
+    `submission` may also be a function that makes it of the item's completions (id and text) in the order shown.
 
     Raises `Conflict` on a second submit and when the lease was lost, `Invalid` when something does not belong to the
     item, is out of range or too long, or when nothing was judged. A strength beside a tie is left out, as are
@@ -102,7 +112,10 @@ def submit(
     if practised and item.gold is None:
         raise Conflict("this is no practice item any more; load the next one")
     moment = now or utc_now()
-    cleaned = checked(session, item, submission)
+    texts = texts_of(session, item.id)
+    if callable(submission):
+        submission = submission([(one, texts[one]) for one in assignment.shown_order])
+    cleaned = checked(session, item, submission, texts)
     annotation = _live_annotation(session, item, user)
     if annotation is None:
         annotation = Annotation(item_id=item.id, user_id=user.id, assignment_id=assignment.id)
@@ -140,7 +153,7 @@ def record_imported(
     locked = lock_item(session, item.id)
     if _live_annotation(session, locked, user) is not None:
         return None
-    cleaned = checked(session, locked, submission)
+    cleaned = checked(session, locked, submission, texts_of(session, locked.id))
     annotation = Annotation(item_id=locked.id, user_id=user.id, source_key=source_key)
     session.add(annotation)
     _store(session, locked, annotation, cleaned, now or utc_now())
@@ -170,7 +183,7 @@ def revise(
     `Conflict` when it does not count any more (revised in another tab, withdrawn), `Invalid` as `submit` does.
     """
     old, item = _counting(session, annotation_id, user)
-    cleaned = checked(session, item, submission)
+    cleaned = checked(session, item, submission, texts_of(session, item.id))
     moment = now or utc_now()
     old.superseded_at, old.draft = moment, None
     item.judged -= 1
@@ -242,14 +255,15 @@ def _check_length(draft: JsonObject) -> None:
 
 
 def _live_annotation(session: Session, item: Item, user: User) -> Annotation | None:
-    return session.scalar(
-        select(Annotation).where(
-            Annotation.item_id == item.id,
-            Annotation.user_id == user.id,
-            Annotation.superseded_at.is_(None),
-            Annotation.withdrawn_at.is_(None),
-        )
-    )
+    return session.scalar(_LIVE, {"item": item.id, "user": user.id})
+
+
+_LIVE = select(Annotation).where(
+    Annotation.item_id == bindparam("item"),
+    Annotation.user_id == bindparam("user"),
+    Annotation.superseded_at.is_(None),
+    Annotation.withdrawn_at.is_(None),
+)
 
 
 def _store(
@@ -262,39 +276,19 @@ def _store(
     annotation.draft = None
     annotation.seconds_spent = cleaned.seconds_spent
     session.flush()
-    rows: list[Rating | Preference | Ranking | Critique | Refinement] = [
-        Rating(annotation_id=annotation.id, completion_id=r.completion_id, criterion_id=r.criterion_id, value=r.value)
-        for r in cleaned.ratings
-    ]
-    if (p := cleaned.preference) is not None:
-        rows.append(
-            Preference(
-                annotation_id=annotation.id,
-                first_id=p.first_id,
-                second_id=p.second_id,
-                outcome=p.outcome,
-                strength=p.strength,
-            )
-        )
-    rows += [Ranking(annotation_id=annotation.id, completion_id=r.completion_id, rank=r.rank) for r in cleaned.rankings]
-    rows += [
-        Critique(
-            annotation_id=annotation.id,
-            completion_id=c.completion_id,
-            text=c.text,
-            span_start=c.span_start,
-            span_end=c.span_end,
-            tags=c.tags,
-            fix=c.fix,
-        )
-        for c in cleaned.critiques
-    ]
+
+    def put(kind: type[Base], said: Iterable[RatingInput | PreferenceInput | RankInput | CritiqueInput]) -> None:
+        # The fields of what is said are the columns.
+        insert_all(session, kind, ({"annotation_id": annotation.id, **vars(one)} for one in said))
+
+    put(Rating, cleaned.ratings)
+    put(Preference, [cleaned.preference] if cleaned.preference else [])
+    put(Ranking, cleaned.rankings)
+    put(Critique, cleaned.critiques)
     for refinement in cleaned.refinements:
         refined = add_completion(session, item.prompt, refinement.text, CompletionOrigin.REFINEMENT).row
-        rows.append(
-            Refinement(annotation_id=annotation.id, completion_id=refinement.completion_id, refined_id=refined.id)
-        )
-    session.add_all(rows)
+        row = Refinement(annotation_id=annotation.id, completion_id=refinement.completion_id, refined_id=refined.id)
+        session.add(row)
     item.judged += not practised
     if item.status in (ItemStatus.OPEN, ItemStatus.STALE, ItemStatus.OWN) and item.judged >= places(session, item):
         item.status = ItemStatus.DONE

@@ -22,6 +22,9 @@ from sqlalchemy.pool import PoolProxiedConnection
 from storage.errors import Invalid, StoreUnavailable
 
 BUSY_SECONDS = 10.0
+# Connections that stay open, as many as the web process has threads that want one; those beyond are closed after use.
+CONNECTIONS = 16
+_POOL: dict[str, Any] = {"pool_size": CONNECTIONS, "max_overflow": 8}
 _READER = "feedback_reader"
 
 
@@ -36,12 +39,13 @@ def make_engine(url: str) -> Engine:
     """
     parsed = database_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, json_deserializer=orjson.loads, connect_args={"timeout": BUSY_SECONDS})
+        pool = {} if sqlite_path(url) is None else _POOL
+        engine = create_engine(parsed, json_deserializer=orjson.loads, connect_args={"timeout": BUSY_SECONDS}, **pool)
         event.listen(engine, "connect", _prepare_sqlite)
         _take_turns(engine)
         return engine
     return create_engine(
-        parsed, json_deserializer=orjson.loads, pool_pre_ping=True, connect_args={"connect_timeout": 10}
+        parsed, json_deserializer=orjson.loads, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **_POOL
     )
 
 
@@ -175,7 +179,20 @@ def _take_turns(engine: Engine) -> None:
 
 def make_sessions(engine: Engine) -> sessionmaker[Session]:
     """A factory of sessions; `with make_sessions(engine).begin() as session:` is one (writing) transaction."""
-    return sessionmaker(engine, expire_on_commit=False)
+    sessions = sessionmaker(engine, expire_on_commit=False)
+    event.listen(sessions, "loaded_as_persistent", _keep_project)
+    return sessions
+
+
+def _keep_project(session: Session, row: Any) -> None:
+    # A session forgets rows that nobody holds; every other function asks for the project, which is two statements.
+    if row.__tablename__ == "projects":
+        session.info.setdefault("projects", []).append(row)
+
+
+def writes_alone(session: Session) -> bool:
+    """Whether this (writing) transaction is the only one: on SQLite what it has read cannot change before its end."""
+    return session.get_bind().dialect.name == "sqlite"
 
 
 @contextmanager

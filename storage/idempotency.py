@@ -6,10 +6,11 @@ that insert until the first ends: then it finds the answer, or, when the first f
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,7 @@ from storage.errors import Invalid
 from storage.models import ApiRequest, JsonObject, utc_now
 
 KEEP_FOR = timedelta(days=7)
+_OTHER_REQUEST = "this Idempotency-Key was used for another request; choose a new key for a new request"
 MAX_KEY = 120
 
 
@@ -36,9 +38,9 @@ def begin_request(
     """
     if not key or len(key) > MAX_KEY or not key.isascii() or not key.isprintable():
         raise Invalid(f"an Idempotency-Key is 1 to {MAX_KEY} printable ASCII characters; choose another")
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    insert_once = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     made = session.scalar(
-        insert(ApiRequest)
+        insert_once(ApiRequest)
         .values(
             token_id=token_id,
             key=key,
@@ -54,7 +56,7 @@ def begin_request(
         return None
     row = session.scalars(select(ApiRequest).where(ApiRequest.token_id == token_id, ApiRequest.key == key)).one()
     if row.request_hash != request_hash:
-        raise Invalid("this Idempotency-Key was used for another request; choose a new key for a new request")
+        raise Invalid(_OTHER_REQUEST)
     return Kept(row.status, row.response)
 
 
@@ -65,6 +67,49 @@ def keep_answer(session: Session, token_id: int, key: str, status: int, response
         .where(ApiRequest.token_id == token_id, ApiRequest.key == key)
         .values(status=status, response=response)
     )
+
+
+class Keyed(NamedTuple):
+    """A request as it is known again: whose token, its key, and the hash of what it says."""
+
+    token_id: int
+    key: str
+    request_hash: str
+
+
+def kept_answers(session: Session, requests: Sequence[Keyed]) -> dict[Keyed, Kept]:
+    """Those of several requests that were answered before; raises `Invalid` where a key stands for another request.
+
+    The caller does the work of the others and ends with `keep_answers`.
+    """
+    asked = {(one.token_id, one.key): one for one in requests}
+    if not asked:
+        return {}
+    place = tuple_(ApiRequest.token_id, ApiRequest.key)
+    found = session.execute(
+        select(
+            ApiRequest.token_id, ApiRequest.key, ApiRequest.request_hash, ApiRequest.status, ApiRequest.response
+        ).where(place.in_(list(asked)))
+    )
+    kept = {}
+    for token_id, key, request_hash, status, response in found:
+        one = asked[token_id, key]
+        if one.request_hash != request_hash:
+            raise Invalid(_OTHER_REQUEST)
+        kept[one] = Kept(status, response)
+    return kept
+
+
+def keep_answers(session: Session, answers: Mapping[Keyed, JsonObject], *, now: datetime | None = None) -> None:
+    """Keep the answers to several requests, committed with what they did.
+
+    Raises `IntegrityError` when one of them was answered elsewhere meanwhile: then nothing of this transaction must
+    stay, and a second look finds that answer.
+    """
+    moment = now or utc_now()
+    rows = [{**one._asdict(), "status": 200, "response": said, "created_at": moment} for one, said in answers.items()]
+    if rows:
+        session.execute(insert(ApiRequest), rows)
 
 
 def sweep_requests(session: Session, *, now: datetime | None = None) -> None:

@@ -19,6 +19,7 @@ from storage.leases import (
     own_assignment,
     renew,
     skip,
+    texts_of,
 )
 from storage.models import Completion, Item, ItemCompletion, Prompt, User
 from storage.prompts import Added, insert_once, text_hash
@@ -39,6 +40,7 @@ __all__ = [
     "queue_counts",
     "renew",
     "skip",
+    "texts_of",
 ]
 
 # How many completions an item of a kind has, at least and at most.

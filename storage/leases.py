@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from storage import audit
+from storage.engine import writes_alone
 from storage.enums import AnnotationStatus, AssignmentStatus, ItemKind, ItemStatus, SelectionReason
 from storage.errors import Conflict, Invalid, NotAllowed, NotFound
 from storage.members import may_enter
@@ -60,7 +61,8 @@ def lease_next(
     """
     # Two tabs of one person take turns, so that both get the same item. Lock order everywhere: an item that is being
     # submitted, then the user; from here on nothing waits (SKIP LOCKED), so nobody can wait in a circle.
-    session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
+    if not writes_alone(session):
+        session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
     moment = now or utc_now()  # not before: a clock read before a wait takes a lost lease for a live one
     if stage(session, project, user) is not Stage.WORK:
         return None
@@ -75,7 +77,7 @@ def lease_item(
     session: Session, project: Project, user: User, chosen: Chosen, now: datetime, rng: random.Random
 ) -> Lease:
     """Lease a chosen item, which the caller has locked, to `user`."""
-    members = _members(session, chosen.item.id)
+    members = texts_of(session, chosen.item.id)
     assignment, fresh = _assign(session, project, user, chosen, members, now, rng)
     return _lease(session, assignment, members, fresh=fresh)
 
@@ -86,25 +88,28 @@ def lease_of(session: Session, assignment: Assignment) -> Lease:
 
 
 def _own_lease(session: Session, project: Project, user: User, now: datetime) -> Assignment | None:
-    held = session.scalars(
-        select(Assignment)
-        .where(
-            Assignment.user_id == user.id,
-            Assignment.project_id == project.id,
-            Assignment.status == AssignmentStatus.LEASED,
-            or_(Assignment.reason.is_(None), Assignment.reason.not_in((SelectionReason.PRACTICE, SelectionReason.OWN))),
-        )
-        .order_by(Assignment.expires_at.desc(), Assignment.id)
-        # What another tab is submitting at this moment is theirs no more; waiting for it would end in a circle.
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
-    ).all()
+    held = session.scalars(_HELD, {"user": user.id, "project": project.id}).all()
     for assignment in held:
         if _still_theirs(session, assignment, user, now):
             assignment.expires_at = now + timedelta(seconds=project.lease_seconds)
             session.flush()
             return assignment
     return None
+
+
+_HELD = (
+    select(Assignment)
+    .where(
+        Assignment.user_id == bindparam("user"),
+        Assignment.project_id == bindparam("project"),
+        Assignment.status == AssignmentStatus.LEASED,
+        or_(Assignment.reason.is_(None), Assignment.reason.not_in((SelectionReason.PRACTICE, SelectionReason.OWN))),
+    )
+    .order_by(Assignment.expires_at.desc(), Assignment.id)
+    # What another tab is submitting at this moment is theirs no more; waiting for it would end in a circle.
+    .with_for_update(skip_locked=True)
+    .execution_options(populate_existing=True)
+)
 
 
 def _still_theirs(session: Session, assignment: Assignment, user: User, now: datetime) -> bool:
@@ -126,19 +131,26 @@ def _still_theirs(session: Session, assignment: Assignment, user: User, now: dat
 
 def lock_item(session: Session, item_id: int) -> Item:
     """The item as it stands now, locked until the transaction ends: whoever decides about its places takes turns."""
-    query = select(Item).where(Item.id == item_id).with_for_update().execution_options(populate_existing=True)
-    return session.scalars(query).one()
+    return session.scalars(_LOCKED, {"item": item_id}).one()
 
 
-def _members(session: Session, item_id: int) -> dict[int, str]:
+_LOCKED = select(Item).where(Item.id == bindparam("item")).with_for_update().execution_options(populate_existing=True)
+
+
+def texts_of(session: Session, item_id: int) -> dict[int, str]:
     """The texts of an item's completions by id, in the order of their places."""
-    rows = session.execute(
-        select(Completion.id, Completion.text)
-        .join(ItemCompletion, ItemCompletion.completion_id == Completion.id)
-        .where(ItemCompletion.item_id == item_id)
-        .order_by(ItemCompletion.position)
-    )
-    return dict(rows.all())
+    return dict(session.connection().execute(_TEXTS, {"item": item_id}).all())
+
+
+_TEXTS = (
+    select(Completion.id, Completion.text)
+    .join(ItemCompletion, ItemCompletion.completion_id == Completion.id)
+    .where(ItemCompletion.item_id == bindparam("item"))
+    .order_by(ItemCompletion.position)
+)
+
+
+_HAD = select(Assignment).where(Assignment.item_id == bindparam("item"), Assignment.user_id == bindparam("user"))
 
 
 class _Assigned(NamedTuple):
@@ -156,7 +168,7 @@ def _assign(
     rng: random.Random,
 ) -> _Assigned:
     item = chosen.item
-    found = session.scalar(select(Assignment).where(Assignment.item_id == item.id, Assignment.user_id == user.id))
+    found = session.scalar(_HAD, {"item": item.id, "user": user.id})
     assignment = found
     if assignment is None:
         order = list(members)
@@ -176,10 +188,8 @@ def _assign(
 def _lease(
     session: Session, assignment: Assignment, members: dict[int, str] | None = None, *, fresh: bool = False
 ) -> Lease:
-    messages, kind = session.execute(
-        select(Prompt.messages, Item.kind).join(Item, Item.prompt_id == Prompt.id).where(Item.id == assignment.item_id)
-    ).one()
-    texts = _members(session, assignment.item_id) if members is None else members
+    messages, kind = session.connection().execute(_ASKED, {"item": assignment.item_id}).one()
+    texts = texts_of(session, assignment.item_id) if members is None else members
     return Lease(
         assignment_id=assignment.id,
         item_id=assignment.item_id,
@@ -189,6 +199,9 @@ def _lease(
         draft=None if fresh else _draft(session, assignment),
         kind=kind,
     )
+
+
+_ASKED = select(Prompt.messages, Item.kind).join(Item, Item.prompt_id == Prompt.id).where(Item.id == bindparam("item"))
 
 
 def _draft(session: Session, assignment: Assignment) -> JsonObject | None:
@@ -223,7 +236,8 @@ def hold(session: Session, assignment: Assignment, user: User, now: datetime | N
     the item is locked, which may be long after the call.
     """
     item = lock_item(session, assignment.item_id)
-    session.refresh(assignment)
+    if not writes_alone(session):
+        session.refresh(assignment)
     moment = now or utc_now()
     if assignment.status in (AssignmentStatus.SUBMITTED, AssignmentStatus.PRACTISED):
         raise Conflict("you have submitted this item already; load the next one")

@@ -6,7 +6,7 @@ not there for them, and its name is told to nobody who may not enter it.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, delete, or_, select, true
+from sqlalchemy import BindParameter, ColumnElement, bindparam, delete, or_, select, true
 from sqlalchemy.orm import Session
 
 from storage.enums import Role
@@ -50,6 +50,13 @@ def list_projects(session: Session, user: User) -> list[Project]:
     return list(session.scalars(select(Project).where(_open_to(user)).order_by(Project.name)))
 
 
+def project_ids(session: Session, user: User) -> dict[str, int]:
+    """The projects that `user` may enter: their numbers by name, in the order of the names."""
+    if user.role is Role.ADMIN:
+        return dict(session.execute(_NAMES).all())
+    return dict(session.execute(_NAMES_OPEN, {"user": user.id}).all())
+
+
 def find_project(session: Session, user: User, name: str) -> Project | None:
     """The project of that name when `user` may enter it, else None."""
     if not name.isprintable():  # PostgreSQL takes no NUL, not even in a question
@@ -69,5 +76,14 @@ def get_project(session: Session, user: User, name: str) -> Project:
 def _open_to(user: User) -> ColumnElement[bool]:
     if user.role is Role.ADMIN:
         return true()
-    own = select(ProjectMember.project_id).where(ProjectMember.user_id == user.id)
+    return _open_to_user(user.id)
+
+
+def _open_to_user(user_id: int | BindParameter[int]) -> ColumnElement[bool]:
+    own = select(ProjectMember.project_id).where(ProjectMember.user_id == user_id)
     return or_(Project.members_only.is_(False), Project.id.in_(own))
+
+
+# Built once: it is asked with every submit.
+_NAMES = select(Project.name, Project.id).order_by(Project.name)
+_NAMES_OPEN = _NAMES.where(_open_to_user(bindparam("user")))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from storage.enums import AssignmentStatus
@@ -38,14 +38,17 @@ class Progress(NamedTuple):
 def my_progress(session: Session, project: Project, user: User, *, now: datetime | None = None) -> Progress:
     """What `user` has done in `project` through the queue; withdrawn annotations and practice do not count."""
     midnight = (now or utc_now()).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    submitted = Assignment.status == AssignmentStatus.SUBMITTED
-    query = select(
-        func.count().filter(and_(submitted, Assignment.closed_at >= midnight)),
-        func.count().filter(submitted),
-        func.count().filter(Assignment.status == AssignmentStatus.SKIPPED),
-    ).where(Assignment.user_id == user.id, Assignment.project_id == project.id)
-    today, total, skipped = session.execute(query).one()
+    asked = {"user": user.id, "project": project.id, "midnight": midnight}
+    today, total, skipped = session.execute(_PROGRESS, asked).one()
     return Progress(today, total, skipped)
+
+
+_SUBMITTED = Assignment.status == AssignmentStatus.SUBMITTED
+_PROGRESS = select(
+    func.count().filter(and_(_SUBMITTED, Assignment.closed_at >= bindparam("midnight"))),
+    func.count().filter(_SUBMITTED),
+    func.count().filter(Assignment.status == AssignmentStatus.SKIPPED),
+).where(Assignment.user_id == bindparam("user"), Assignment.project_id == bindparam("project"))
 
 
 class Work(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import CursorResult, and_, exists, func, or_, select, update
+from sqlalchemy import CursorResult, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.enums import AssignmentStatus, ItemStatus
@@ -52,6 +52,19 @@ def queue_counts(session: Session, project: Project, *, now: datetime | None = N
         flagged=states.get(ItemStatus.FLAGGED, 0),
         stale=states.get(ItemStatus.STALE, 0),
     )
+
+
+def count_unjudged(session: Session, project: Project, most: int) -> int:
+    """How many open items nobody has judged; counts no further than `most`."""
+    return session.scalars(_UNJUDGED, {"project": project.id, "most": most}).one()
+
+
+_UNJUDGED = select(func.count()).select_from(
+    select(Item.id)
+    .where(Item.project_id == bindparam("project"), Item.status == ItemStatus.OPEN, Item.judged == 0)
+    .limit(bindparam("most"))
+    .subquery()
+)
 
 
 def prompts_to_generate(session: Session, project: Project, limit: int) -> list[Prompt]:

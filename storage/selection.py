@@ -34,6 +34,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage import checks
 from storage.configs import AnnotationSettings, parse
+from storage.engine import writes_alone
 from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus, ModelKind, SelectionReason
 from storage.models import Annotation, Assignment, Item, ModelVersion, Project, User
 from storage.scores import ensemble, priorities
@@ -138,10 +139,10 @@ class _Queue:
 
     def _upwards(self, start: int, limit: int) -> dict[int, int]:
         """Free items from `start` on, oldest first: their prompts by id."""
-        return dict(self.session.execute(_UPWARDS, self._values(start=start, limit=limit)).all())
+        return dict(self.session.connection().execute(_UPWARDS, self._values(start=start, limit=limit)).all())
 
     def _downwards(self, start: int, limit: int) -> dict[int, int]:
-        return dict(self.session.execute(_DOWNWARDS, self._values(start=start, limit=limit)).all())
+        return dict(self.session.connection().execute(_DOWNWARDS, self._values(start=start, limit=limit)).all())
 
     def wanted(self, bounds: _Bounds) -> tuple[list[int], SelectionReason]:
         """Items by how much they are wanted, and what decided that."""
@@ -157,7 +158,7 @@ class _Queue:
     def bounds(self, repeats: bool) -> _Bounds:
         """Where the open items begin and end, and what else there is to choose by."""
         statement = _BOUNDS if repeats and self.project.overlap == 1 else _BOUNDS_ALONE
-        row = self.session.execute(statement, self._values()).one()
+        row = self.session.connection().execute(statement, self._values()).one()
         return _Bounds(row.low or 0, row.high or 0, bool(row.repeats), bool(row.rewards))
 
     def repeats(self) -> list[int]:
@@ -180,14 +181,13 @@ class _Queue:
 
     def lock(self, item_id: int, *, repeat: bool = False) -> Item | None:
         """Lock the item, unless another transaction holds it or has filled it since; a repeat gets its place."""
-        query = select(Item).where(Item.id == item_id).with_for_update(skip_locked=True)
-        item = self.session.scalar(query.execution_options(populate_existing=True))
+        item = self.session.scalar(_UNLOCKED, {"item": item_id})
         if item is None:
             return None
         places = self.project.overlap + 1 if repeat else _places(item, self.project.overlap)
         # PostgreSQL found the item by what was committed when that statement began; whoever held the lock until now may
         # have leased it since. A new statement sees it. SQLite's writers take turns.
-        if self.session.get_bind().dialect.name != "sqlite":
+        if not writes_alone(self.session):
             fitting = ItemStatus.DONE if repeat else ItemStatus.OPEN
             others = live_leases(self.session, item, self.user, self.now)
             if item.status is not fitting or item.judged + others >= places:
@@ -211,22 +211,12 @@ def has_room(session: Session, item: Item, user: User, now: datetime) -> bool:
 
 def places(session: Session, item: Item) -> int:
     """How many annotators an item is for: its own number, or else the project's overlap; a gold item is for all."""
-    overlap = session.scalars(select(Project.overlap).where(Project.id == item.project_id)).one()
-    return _places(item, overlap)
+    return _places(item, session.get_one(Project, item.project_id).overlap)
 
 
 def live_leases(session: Session, item: Item, user: User, now: datetime) -> int:
     """How many others hold the item."""
-    return session.scalars(
-        select(func.count())
-        .select_from(Assignment)
-        .where(
-            Assignment.item_id == item.id,
-            Assignment.user_id != user.id,
-            Assignment.status == AssignmentStatus.LEASED,
-            Assignment.expires_at > now,
-        )
-    ).one()
+    return session.scalars(_OTHERS, {"item": item.id, "user": user.id, "now": now}).one()
 
 
 # --- the statements, built once: building them anew costs more than they take ---
@@ -261,6 +251,13 @@ def _leases(item_id: InstrumentedAttribute[int] | ColumnElement[int]) -> ColumnE
     )
 
 
+_UNLOCKED = (
+    select(Item)
+    .where(Item.id == bindparam("item"))
+    .with_for_update(skip_locked=True)
+    .execution_options(populate_existing=True)
+)
+_OTHERS = select(_leases(bindparam("item", type_=Item.id.type)))
 _OPEN = and_(Item.project_id == bindparam("project"), Item.status == ItemStatus.OPEN)
 _FREE = select(Item.id, Item.prompt_id).where(
     _OPEN,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.enums import Outcome
 from storage.errors import Invalid
-from storage.models import Completion, Criterion, Item, ItemCompletion
+from storage.models import Item, Project
 from storage.prompts import storable
 
 MAX_CHARACTERS = 20_000
@@ -79,14 +78,8 @@ class Submission:
     rankings: list[RankInput] = field(default_factory=list)
 
 
-def checked(session: Session, item: Item, submission: Submission) -> Submission:
-    """The submission as it will be stored; raises `Invalid` with one line for people."""
-    members = session.execute(
-        select(Completion.id, Completion.text)
-        .join(ItemCompletion, ItemCompletion.completion_id == Completion.id)
-        .where(ItemCompletion.item_id == item.id)
-    )
-    texts = dict(members.all())
+def checked(session: Session, item: Item, submission: Submission, texts: dict[int, str]) -> Submission:
+    """The submission about the item's `texts` as it will be stored; raises `Invalid` with one line for people."""
     refinements = _checked_refinements(submission.refinements, texts)
     cleaned = Submission(
         ratings=_checked_ratings(session, item, submission.ratings, texts),
@@ -125,8 +118,7 @@ def _checked_ratings(
 ) -> list[RatingInput]:
     if not ratings:
         return []
-    rows = session.scalars(select(Criterion).where(Criterion.project_id == item.project_id))
-    scales = {row.id: row for row in rows}
+    scales = {row.id: row for row in session.get_one(Project, item.project_id).criteria}
     for rating in ratings:
         _belongs(rating.completion_id, texts)
         scale = scales.get(rating.criterion_id)

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.errors import Conflict, Invalid, NotFound
@@ -151,9 +151,7 @@ def announce(session: Session, project_id: int, event: WebhookEvent, payload: Js
 
     `payload` holds ids and states, never what people wrote: a receiver with a token reads that through the API.
     """
-    asked = session.execute(
-        select(Webhook.id, Webhook.events).where(Webhook.project_id == project_id, Webhook.disabled_at.is_(None))
-    ).all()
+    asked = session.execute(_ASKED, {"project": project_id}).all()
     if not asked:  # nearly always
         return 0
     now = utc_now()
@@ -172,6 +170,11 @@ def announce(session: Session, project_id: int, event: WebhookEvent, payload: Js
     if rows:
         session.execute(insert(WebhookDelivery), rows)
     return len(rows)
+
+
+_ASKED = select(Webhook.id, Webhook.events).where(
+    Webhook.project_id == bindparam("project"), Webhook.disabled_at.is_(None)
+)
 
 
 # --- sending ---

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,17 +12,18 @@ from sqlalchemy.orm import Session
 
 from feedback_app.api.auth import Access
 from feedback_app.api.door import pick
-from feedback_app.api.schemas import FeedbackBatch, FeedbackGiven, FeedbackStored, Prompt
+from feedback_app.api.schemas import FeedbackBatch, FeedbackGiven, Prompt
 from feedback_app.handlers.context import Context
 from storage.engine import translate_errors
 from storage.errors import Conflict, Invalid, NotFound
-from storage.idempotency import begin_request, keep_answer
+from storage.idempotency import Keyed, keep_answers, kept_answers
 from storage.ingest.records import CritiqueMark, Judgement, Record
 from storage.ingest.store import Stored, write_batch
 from storage.models import Completion, Message, Project
 from storage.models import Prompt as StoredPrompt
 from storage.prompts import clean_messages, storable
 
+_AT_ONCE = 400  # completions a statement
 FORMAT = "api"  # stands in prompts.source and in the names of annotators: import:api:NAME
 
 Result = Literal["stored", "already there", "judged before"]
@@ -30,12 +31,11 @@ Result = Literal["stored", "already there", "judged before"]
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: whose, what, and its idempotency key with the digest of what it says."""
+    """One request: whose, what, and by what it is known when it comes again."""
 
     access: Access
     batch: FeedbackBatch
-    key: str | None
-    digest: str
+    request: Keyed | None = None
 
 
 class Given(NamedTuple):
@@ -49,8 +49,10 @@ def fits(chosen: Sequence[Asked], asked: Asked) -> bool:
     """Whether a request may share a transaction: not with another of the same key, and not into a long one."""
     if sum(len(one.batch.feedback) for one in chosen) + len(asked.batch.feedback) > 250:
         return False
-    mine = (asked.access.token_id, asked.key)
-    return asked.key is None or all((one.access.token_id, one.key) != mine for one in chosen)
+    if asked.request is None:
+        return True
+    mine = asked.request[:2]
+    return all(one.request is None or one.request[:2] != mine for one in chosen)
 
 
 def store_together(ctx: Context, requests: Sequence[Asked]) -> list[Given]:
@@ -68,32 +70,30 @@ def store_together(ctx: Context, requests: Sequence[Asked]) -> list[Given]:
 
 def _store(session: Session, requests: Sequence[Asked]) -> list[Given]:
     given: dict[int, Given] = {}
+    kept = kept_answers(session, [asked.request for asked in requests if asked.request])
+    stored_texts = _completions(session, requests)
     projects: dict[tuple[int, int | None, str | None], Project] = {}
     work: dict[int, tuple[Project, list[tuple[int, Record]]]] = {}
     for number, asked in enumerate(requests):
         access = asked.access
-        if asked.key is not None:
-            kept = begin_request(session, access.token_id, asked.key, asked.digest)
-            if kept is not None:
-                given[number] = Given(kept.response, True)
-                continue
+        if asked.request in kept:
+            given[number] = Given(kept[asked.request].response, True)
+            continue
         place = (access.user.id, access.project_id, asked.batch.project)
         if place not in projects:
             projects[place] = pick(session, access, asked.batch.project)
         project = projects[place]
         records = work.setdefault(project.id, (project, []))[1]
-        records += [(number, record_of(session, project, entry)) for entry in asked.batch.feedback]
+        records += [(number, record_of(session, project, entry, stored_texts)) for entry in asked.batch.feedback]
     results: dict[int, list[Result]] = {}
     for project, records in work.values():
         stored = write_batch(session, project, [record for _, record in records], FORMAT)
         for position, (number, _) in enumerate(records):
             results.setdefault(number, []).append(_result(stored, position))
     for number, told in results.items():
-        answer = FeedbackStored(stored=told.count("stored"), results=told).model_dump(mode="json")
-        asked = requests[number]
-        if asked.key is not None:
-            keep_answer(session, asked.access.token_id, asked.key, 200, answer)
-        given[number] = Given(answer, False)
+        given[number] = Given({"stored": told.count("stored"), "results": told}, False)
+    fresh = {request: given[n].answer for n in results if (request := requests[n].request)}
+    keep_answers(session, fresh)
     return [given[number] for number in range(len(requests))]
 
 
@@ -103,10 +103,32 @@ def _result(stored: Stored, position: int) -> Result:
     return "stored" if position in stored.added else "already there"
 
 
-def record_of(session: Session, project: Project, entry: FeedbackGiven) -> Record:
+class _Text(NamedTuple):
+    """A stored completion with its prompt."""
+
+    text: str
+    project_id: int
+    prompt_id: int
+    messages: list[Message]
+
+
+def _completions(session: Session, requests: Sequence[Asked]) -> dict[int, _Text]:
+    """The stored completions that the requests name, in few statements."""
+    wanted = sorted({one for asked in requests for entry in asked.batch.feedback for one in entry.completion_ids or ()})
+    find = select(Completion.id, Completion.text, StoredPrompt.project_id, StoredPrompt.id, StoredPrompt.messages).join(
+        StoredPrompt, StoredPrompt.id == Completion.prompt_id
+    )
+    found: dict[int, _Text] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        for row in session.execute(find.where(Completion.id.in_(wanted[start : start + _AT_ONCE]))):
+            found[row[0]] = _Text(row[1], row[2], row[3], row[4])
+    return found
+
+
+def record_of(session: Session, project: Project, entry: FeedbackGiven, known: Mapping[int, _Text]) -> Record:
     """The entry as an import has it; raises `Invalid` or `NotFound` when it does not fit the project."""
     if entry.completion_ids is not None:
-        messages, texts = _stored_completions(session, project, entry.completion_ids)
+        messages, texts = _stored_completions(project, entry.completion_ids, known)
     else:
         messages = prompt_of(session, project, entry.prompt, entry.prompt_id)
         texts = tuple(storable(text) for text in entry.completions or ())
@@ -152,19 +174,16 @@ def prompt_of(session: Session, project: Project, prompt: Prompt | None, prompt_
     return found.messages
 
 
-def _stored_completions(session: Session, project: Project, ids: list[int]) -> tuple[list[Message], tuple[str, ...]]:
-    rows = session.execute(
-        select(Completion.id, Completion.text, StoredPrompt.id, StoredPrompt.messages)
-        .join(StoredPrompt, StoredPrompt.id == Completion.prompt_id)
-        .where(Completion.id.in_(ids), StoredPrompt.project_id == project.id)
-    ).all()
-    texts = {row[0]: row[1] for row in rows}
+def _stored_completions(
+    project: Project, ids: list[int], known: Mapping[int, _Text]
+) -> tuple[list[Message], tuple[str, ...]]:
     for one in ids:
-        if one not in texts:
+        if one not in known or known[one].project_id != project.id:
             raise NotFound(f"the project has no completion {one}; see: GET /api/v1/items")
-    if len({row[2] for row in rows}) > 1:
+    rows = [known[one] for one in ids]
+    if len({row.prompt_id for row in rows}) > 1:
         raise Invalid("the completions are of different prompts; send one entry for each prompt")
-    return rows[0][3], tuple(texts[one] for one in ids)
+    return rows[0].messages, tuple(row.text for row in rows)
 
 
 def _span(span: tuple[int, int] | None, text: str) -> tuple[int | None, int | None]:

@@ -19,6 +19,7 @@ from feedback_app.api.together import Together
 from feedback_app.handlers.context import Context
 from storage import audit, training
 from storage.enums import CompletionOrigin, ItemKind, RunKind, TokenScope
+from storage.idempotency import Keyed
 from storage.ingest.bulk import look_up
 from storage.ingest.records import Record
 from storage.ingest.store import write_batch
@@ -55,8 +56,10 @@ def router(ctx: Context) -> APIRouter:
     ) -> Response:
         access = access_of(request)
         access.require(TokenScope.WRITE, policies.import_data)
-        said = digest(request, body) if idempotency_key is not None else ""
-        given = await feedback.ask(Asked(access, body, idempotency_key, said))
+        known = None
+        if idempotency_key is not None:
+            known = Keyed(access.token_id, idempotency_key, digest(request, body))
+        given = await feedback.ask(Asked(access, body, known))
         return JSONResponse(given.answer, headers={REPLAYED: "true"} if given.replayed else None)
 
     @routes.post("/runs", summary="Queue a run", response_model=s.RunShown)

@@ -36,6 +36,7 @@ from storage.standings import Stage, stage
 
 MAX_FLAG_REASON = 1000
 _Waiting = Literal["", "no project", "being written", "all judged", "paused", "no practice", "asked"]
+LEFT = 1000  # unjudged items that are counted at most: the count is made with every submit
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class PageView:
     guidelines: str
     criteria: list[Criterion]
     progress: Progress | None
-    left: int  # unjudged items in the queue, the one shown included
+    left: int  # unjudged items in the queue, the one shown included; LEFT means as many or more
     item: ItemView | None
     waiting: _Waiting = ""
     notice: str = ""
@@ -114,9 +115,8 @@ def submit(ctx: Context, name: str | None, project: str | None, assignment: Any,
     """
     try:
         with ctx.writing(name, policies.annotate) as (session, user):
-            lease = items.get_lease(session, whole(assignment), user)
-            submission = to_submission(lease, parse_form(raw), time_spent(seconds))
-            stored = feedback.submit(session, lease.assignment_id, user, submission)
+            form, spent = parse_form(raw), time_spent(seconds)
+            stored = feedback.submit(session, whole(assignment), user, lambda shown: to_submission(shown, form, spent))
             practised = stored.status is AnnotationStatus.PRACTISED
             return _page(session, user, project, submitted=not practised, practised=practised)
     except Conflict as conflict:
@@ -126,7 +126,7 @@ def submit(ctx: Context, name: str | None, project: str | None, assignment: Any,
 def practise(ctx: Context, name: str | None, project: str | None) -> PageView:
     """Begin a practice round, or take its next item; whoever needs no (more) practice gets the next item."""
     with ctx.writing(name, policies.annotate) as (session, user):
-        found = _choose(members.list_projects(session, user), project)
+        found = _choose(session, members.project_ids(session, user), project)
         if found is not None:
             practice.begin(session, found, user)
         return _page(session, user, project)
@@ -166,8 +166,10 @@ def _moved_on(ctx: Context, name: str | None, project: str | None, conflict: Con
 # --- to the page ---
 
 
-def _choose(known: list[Project], wanted: str | None) -> Project | None:
-    return next((one for one in known if one.name == wanted), known[0] if known else None)
+def _choose(session: Session, known: dict[str, int], wanted: str | None) -> Project | None:
+    if not known:
+        return None
+    return session.get_one(Project, known[wanted] if wanted in known else next(iter(known.values())))
 
 
 def _page(
@@ -180,8 +182,8 @@ def _page(
     submitted: bool = False,
     practised: bool = False,
 ) -> PageView:
-    known = members.list_projects(session, user)
-    project = _choose(known, wanted)
+    known = members.project_ids(session, user)
+    project = _choose(session, known, wanted)
     if project is None:
         return PageView(user.name, user.role, None, [], "", [], None, 0, None, waiting="no project", notice=notice)
     at = stage(session, project, user)
@@ -196,18 +198,18 @@ def _page(
     else:
         lease = items.lease_next(session, project, user, rng=random.Random())
         asked = lease is None and at is Stage.WORK and any(questions.waiting(session, project, user))
-    counts = queue.queue_counts(session, project)
+    left = queue.count_unjudged(session, project, LEFT)
     return PageView(
         user=user.name,
         role=user.role,
         project=project.name,
-        projects=[one.name for one in known],
+        projects=list(known),
         guidelines=project.guidelines,
         criteria=list(project.criteria),
         progress=feedback.my_progress(session, project, user),
-        left=counts.unjudged,
+        left=left,
         item=item_view(lease, project, kept) if lease else None,
-        waiting="" if lease else "asked" if asked else _waiting(at, lesson, counts.unjudged),
+        waiting="" if lease else "asked" if asked else _waiting(at, lesson, left),
         notice=notice,
         tags=tuple(project.tags),
         settings=parse(AnnotationSettings, project.annotation_settings),

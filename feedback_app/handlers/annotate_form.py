@@ -16,7 +16,6 @@ from storage.annotations import (
 )
 from storage.enums import Outcome
 from storage.errors import Invalid
-from storage.items import Lease
 from storage.models import JsonObject
 
 MAX_SIDES = 8  # completions that the page shows of an item
@@ -131,9 +130,12 @@ def _as_now(draft: JsonObject) -> JsonObject:
     }
 
 
-def to_submission(lease: Lease, form: Form, seconds: float | None) -> Submission:
-    """`form` said about `lease`; raises `Invalid` when completions were not compared, or not all of them ranked."""
-    shown = lease.completions[:MAX_SIDES]
+def to_submission(completions: Sequence[tuple[int, str]], form: Form, seconds: float | None) -> Submission:
+    """`form` said about completions (id and text) in the order shown.
+
+    Raises `Invalid` when they were not compared, or not all of them ranked.
+    """
+    shown = completions[:MAX_SIDES]
     sides = [(completion_id, text, side) for (completion_id, text), side in zip(shown, form.sides, strict=False)]
     return Submission(
         ratings=[

@@ -138,7 +138,7 @@ def revise(ctx: Context, name: str | None, annotation: Any, seconds: Any, form: 
         opened = history.open_mine(session, user, whole(annotation))
         if not members.may_enter(session, user, opened.project):
             raise NotAllowed("this project is closed to you by now; you can still take back what you said")
-        submission = to_submission(_as_lease(opened), parse_form(form), time_spent(seconds))
+        submission = to_submission(_as_lease(opened).completions, parse_form(form), time_spent(seconds))
         new = feedback.revise(session, opened.annotation.id, user, submission)
         session.expire_all()
         return _one(session, user, new.id, notice="saved; what you said before stays in the history")

@@ -11,18 +11,18 @@ import gradio as gr
 
 from feedback_app import policies
 from feedback_app.handlers import annotate as handlers
-from feedback_app.handlers.annotate import PageView
+from feedback_app.handlers.annotate import LEFT, PageView
 from feedback_app.handlers.annotate_form import MAX_SIDES
 from feedback_app.handlers.context import Context
 from feedback_app.i18n import later, message, sentence, t
 from feedback_app.pages import parts, practice
 from feedback_app.pages.theme import LATEX
-from feedback_app.pages.wiring import BRAND, HEADING, QUEUED, QUICK, account_links, event, notice, told
+from feedback_app.pages.wiring import AS_IS, BRAND, HEADING, QUEUED, QUICK, account_links, event, notice, told
 from storage.models import Message
 
 LETTERS = "ABCDEFGH"[:MAX_SIDES]
-# Seconds between two looks at an empty queue.
-LOOK_AGAIN = 3.0
+# Seconds between two looks at an empty queue, and while an item is in hand (a browser counts 24 days at most).
+LOOK_AGAIN, REST = 3.0, 7 * 86_400.0
 
 
 def build(ctx: Context) -> gr.Blocks:
@@ -106,7 +106,7 @@ def _layout() -> _Ui:
     ui.clock = gr.Number(0, visible="hidden", elem_id="fb-clock")
     # The secret only keeps casual eyes off a shared browser's storage; sign out clears it.
     ui.kept = gr.BrowserState(None, storage_key="feedback-draft", secret="feedback-draft-v1")  # noqa: S106  no secret
-    ui.timer = gr.Timer(LOOK_AGAIN, active=False)
+    ui.timer = gr.Timer(REST)
     return ui
 
 
@@ -168,9 +168,9 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     def saved(name: str | None, assignment: Any, at: Any, form: Any) -> None:
         handlers.save_draft(ctx, name, assignment, at, form)
 
-    demo.load(event(opened), [ui.project, ui.kept], ui.page, js=parts.JS_PROJECT_OF_URL, **QUICK)
-    ui.project.input(event(changed), [ui.project], ui.page, js=parts.JS_OTHER_PROJECT, **QUICK)
-    ui.timer.tick(event(looked), [ui.project], ui.item, **QUICK)
+    demo.load(event(opened), [ui.project, ui.kept], ui.page, js=parts.JS_PROJECT_OF_URL, postprocess=False, **QUICK)
+    ui.project.input(event(changed), [ui.project], ui.page, js=parts.JS_OTHER_PROJECT, **QUICK, **AS_IS)
+    ui.timer.tick(event(looked), [ui.project], ui.item, **QUICK, **AS_IS)
     # Outside the queue: the next item is there in half the time.
     ui.submit.click(
         told(submitted, len(ui.item)),
@@ -179,11 +179,12 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         js=parts.JS_SECONDS,
         trigger_mode="once",
         **QUICK,
+        **AS_IS,
     )
-    ui.lesson.go.click(event(practised), [ui.project], ui.item, trigger_mode="once", **QUICK)
-    ui.skip.click(event(skipped), here, ui.item, concurrency_limit=8, **QUEUED)
-    ui.flag.click(event(flagged), [*here, ui.reason], [*ui.item, ui.reason], concurrency_limit=8, **QUEUED)
-    ui.save.click(event(saved), [ui.assignment, ui.clock, ui.form], None, js=parts.JS_NOW, **QUICK)
+    ui.lesson.go.click(event(practised), [ui.project], ui.item, trigger_mode="once", **QUICK, **AS_IS)
+    ui.skip.click(event(skipped), here, ui.item, concurrency_limit=8, **QUEUED, **AS_IS)
+    ui.flag.click(event(flagged), [*here, ui.reason], [*ui.item, ui.reason], concurrency_limit=8, **QUEUED, **AS_IS)
+    ui.save.click(event(saved), [ui.assignment, ui.clock, ui.form], None, js=parts.JS_NOW, **QUICK, **AS_IS)
     ui.save.click(None, [ui.assignment], [ui.kept], js=parts.JS_KEEP_DRAFT, api_visibility="private")
 
 
@@ -204,26 +205,24 @@ def _item_values(view: PageView) -> list[Any]:
         gr.Info(sentence(message(view.notice)))
     # A later look finds items; while one is in hand the timer rests.
     resting = view.item is not None or _asked_instead(view) or (view.lesson is not None and view.lesson.state != "none")
-    timer = gr.Timer(active=not resting)
+    timer = REST if resting else LOOK_AGAIN
     lesson = practice.values(view.lesson, view.guidelines, view.criteria)
     if view.lesson is not None and view.lesson.state == "answer":  # the item stays in view, beside what is right
         return [_stage(view), timer, "", *[gr.skip()] * (MAX_SIDES + 2), *lesson]
     form = parts.form_value(view.criteria, view.tags, view.settings.order, view.item)
     if view.item is None:
-        return [_stage(view), timer, "", None, *[""] * MAX_SIDES, form, *lesson]
+        return [_stage(view), timer, "", [], *[""] * MAX_SIDES, form, *lesson]
     item = view.item
-    texts: list[Any] = [side.text for side in item.sides]
-    # Columns that the item does not use are hidden, whatever they hold.
-    texts += [gr.skip()] * (MAX_SIDES - len(texts))
-    return [
-        _stage(view),
-        timer,
-        str(item.assignment_id),
-        [shown_message(one) for one in item.prompt],
-        *texts,
-        form,
-        *lesson,
-    ]
+    texts = [side.text for side in item.sides]
+    texts += [""] * (MAX_SIDES - len(texts))
+    prompt = [_as_sent(shown_message(one)) for one in item.prompt]
+    return [_stage(view), timer, str(item.assignment_id), prompt, *texts, form, *lesson]
+
+
+def _as_sent(message: Message) -> dict[str, Any]:
+    # What the Chatbot makes of a message before it goes to the browser.
+    content = [{"type": "text", "text": message["content"]}]
+    return {"role": message["role"], "metadata": None, "content": content, "options": None}
 
 
 def _asked_instead(view: PageView) -> bool:
@@ -344,6 +343,7 @@ def _progress(view: PageView) -> str:
     if target:
         bar = f'<progress value="{min(today, target)}" max="{target}" aria-label="{t("Today’s target")}"></progress>'
         said = f"{t('{n} of {target} today', n=f'<b>{today}</b>', target=target)} {bar}"
+    left = str(view.left) if view.left < LEFT else f"{LEFT}+"
     undo = ""
     # While the queue is empty the page looks again and again: the link stays.
     if view.submitted or (view.item is None and view.progress.submitted_today):
@@ -352,5 +352,5 @@ def _progress(view: PageView) -> str:
     return (
         f'<p class="fb-progress"><span>{said}</span>'
         f"<span>{t('{n} in all', n=f'<b>{view.progress.submitted_total}</b>')}</span>"
-        f"<span>{t('{n} waiting', n=f'<b>{view.left}</b>')}</span>{undo}</p>"
+        f"<span>{t('{n} waiting', n=f'<b>{left}</b>')}</span>{undo}</p>"
     )

@@ -35,9 +35,9 @@ class LessonPart:
 
 
 def values(lesson: Lesson | None, guidelines: str, criteria: Sequence[Criterion]) -> list[Any]:
-    """The values of `LessonPart.outputs`; nothing changes while ordinary items are in hand."""
+    """The values of `LessonPart.outputs`; empty, and not to be seen, while items are in hand."""
     if lesson is None or lesson.state in ("item", "none"):
-        return [gr.skip()] * 3
+        return ["", "", t("Start practice")]
     names = {one.id: one.name for one in criteria}
     words = {
         "intro": t("Start practice"),
@@ -45,7 +45,7 @@ def values(lesson: Lesson | None, guidelines: str, criteria: Sequence[Criterion]
         "passed": t("Start annotating"),
         "failed": t("Practise again"),
     }
-    return [_head(lesson, names), _text(lesson, guidelines), gr.Button(words[lesson.state])]
+    return [_head(lesson, names), _text(lesson, guidelines), words[lesson.state]]
 
 
 def banner(lesson: Lesson) -> str:

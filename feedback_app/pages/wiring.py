@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 # A queued event shows toasts; `private` keeps it out of the API page. Neither guards anything: the policies do.
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# Values go from and to the browser as they are: Gradio's steps around them take longer than a handler. What comes in
+# is checked by the handlers anyway; what goes out has the form that the component's script takes.
+AS_IS: dict[str, Any] = {"preprocess": False, "postprocess": False}
 QUEUED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.accounts import create_user, disable_user, find_user
 from storage.enums import ItemKind, Role
+from storage.ingest.bulk import look_up
 from storage.ingest.records import Judgement, Record
-from storage.models import Project
+from storage.models import Project, User
 from storage.prompts import content_hash, text_hash
 
 
@@ -23,6 +25,15 @@ def imported_user(session: Session, format: str, annotator: str) -> int:
         user = create_user(session, name, Role.ANNOTATOR)
         disable_user(session, user)
     return user.id
+
+
+def imported_users(session: Session, format: str, annotators: Collection[str]) -> dict[str, int]:
+    """The disabled users who stand for several annotators, by the annotators' names."""
+    names = {one: (f"import:{format}:{one}" if one else f"import:{format}").strip() for one in annotators}
+    known = look_up(
+        session, select(User.name, User.id), User.name, [one for one in names.values() if one.isprintable()]
+    )
+    return {one: known.get(name) or imported_user(session, format, one) for one, name in sorted(names.items())}
 
 
 def fingerprint(kind: ItemKind, completion_ids: Iterable[int]) -> str:

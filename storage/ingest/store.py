@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from storage.enums import AnnotationStatus, CompletionOrigin, ItemKind, ItemStatus
 from storage.errors import Invalid
 from storage.ingest.bulk import insert_all, insert_missing, look_up, table_of
-from storage.ingest.identity import fingerprint, imported_user, source_key
+from storage.ingest.identity import fingerprint, imported_users, source_key
 from storage.ingest.records import Judgement, Record
 from storage.models import (
     Annotation,
@@ -84,10 +84,7 @@ def write_batch(session: Session, project: Project, records: Sequence[Record], f
     new: set[int] = set()  # numbers of the records that added something
     prompt_ids, prompts = _prompts(session, project, records, format, new)
     completion_ids, completions = _completions(session, records, prompt_ids, new)
-    users = {
-        name: imported_user(session, format, name)
-        for name in sorted({j.annotator for record in records for j in record.judgements})
-    }
+    users = imported_users(session, format, {j.annotator for record in records for j in record.judgements})
     work = [
         _Work(
             number,
