@@ -66,7 +66,7 @@ def run_benchmark(
     and the table goes to stderr.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
-    parser.add_argument("--quick", action="store_true", help="a smaller measurement, under 50 seconds")
+    parser.add_argument("--quick", action="store_true", help="a smaller measurement")
     parser.add_argument("--json", action="store_true", help="one JSON object, last on stdout")
     if arguments is not None:
         arguments(parser)

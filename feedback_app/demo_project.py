@@ -62,8 +62,8 @@ def make_demo_project(
     return project
 
 
-def add_requests(session: Session, project: Project, requests: Iterable[Request]) -> None:
+def add_requests(session: Session, project: Project, requests: Iterable[Request], source: str = SOURCE) -> None:
     """Add customer messages as prompts; those that are there already are left alone."""
     for request in requests:
         messages = [{"role": message["role"], "content": message["content"]} for message in request.messages]
-        add_prompt(session, project, messages, SOURCE)
+        add_prompt(session, project, messages, source)

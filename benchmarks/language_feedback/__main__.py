@@ -1,0 +1,95 @@
+"""The command: runs what is not there yet, then says what came out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks._report import Bar, Outcome, run_benchmark
+from benchmarks.language_feedback import report
+from benchmarks.language_feedback.arms import ARMS, BASE, SHORT, SIZES, Arm
+from benchmarks.language_feedback.likelihood import divergence
+from benchmarks.language_feedback.stages import WORKERS, make_pool, open_store, run_cell
+
+FULL_SEEDS, SHORT_SEEDS = range(10), range(2)
+SHORT_SIZES = (200,)
+
+
+def measure(args: argparse.Namespace) -> Outcome:
+    """Run every cell that is missing, seed by seed, and report all there are."""
+    arms, sizes, seeds = (SHORT, SHORT_SIZES, SHORT_SEEDS) if args.quick else (ARMS, SIZES, FULL_SEEDS)
+    if args.seeds:
+        seeds = range(args.seeds[0], args.seeds[1])
+    args.home.mkdir(parents=True, exist_ok=True)
+    ledger = args.home / "cells.jsonl"
+    for seed in seeds:
+        _run_seed(args.home, ledger, seed, arms, sizes)
+    cells = report.by_arm([cell for cell in _read(ledger) if cell["seed"] in seeds])
+    names = [arm.name for arm in arms]
+    told = report.table(cells, sizes, names)
+    (args.home / "table.md").write_text(told + "\n")
+    report.plot(cells, sizes, names, args.home / "quality.svg")
+    Console(stderr=True).print(told, f"\nplot: {args.home / 'quality.svg'}", highlight=False)
+    return _outcome(report.verdicts(cells, sizes))
+
+
+def _run_seed(home: Path, ledger: Path, seed: int, arms: tuple[Arm, ...], sizes: tuple[int, ...]) -> None:
+    done = {(cell["arm"], cell["size"]) for cell in _read(ledger) if cell["seed"] == seed}
+    wanted = [(arm, size) for size in sizes for arm in arms if arm is not BASE] + [(BASE, 0)] * (BASE in arms)
+    missing = [(arm, size) for arm, size in wanted if (arm.name, size) not in done]
+    if not missing:
+        return
+    entering = threading.Lock()
+    with open_store(home / f"seed-{seed}") as store, ThreadPoolExecutor(WORKERS) as threads:
+        pool = make_pool(store, seed, max(size * arm.times for arm, size in missing))
+        running = [threads.submit(run_cell, store, arm, seed, size, pool) for arm, size in missing]
+        for finished in as_completed(running):
+            cell = finished.result()
+            cell["kl"] = divergence(cell.pop("written"))
+            with entering, ledger.open("a") as file:
+                file.write(json.dumps(cell, ensure_ascii=False) + "\n")
+            quality = sum(cell["quality"].values()) / len(cell["quality"])
+            Console(stderr=True).print(
+                f"seed {seed}, {cell['size']} annotations, {cell['arm']}: quality {quality:.3f}, "
+                f"KL {cell['kl']:.1f}, {cell['seconds']} s, {cell.get('pairs', '')}",
+                highlight=False,
+            )
+
+
+def _read(ledger: Path) -> list[dict[str, Any]]:
+    """The finished cells; a line that a kill cut short does not count."""
+    if not ledger.exists():
+        return []
+    cells = []
+    for line in ledger.read_text().splitlines():
+        try:
+            cells.append(json.loads(line))
+        except ValueError:
+            continue
+    return cells
+
+
+def _outcome(verdicts: dict[str, report.Interval]) -> Outcome:
+    """The registered bars: the lower ends of the intervals lie above zero."""
+    bars = [
+        Bar(f"{name}, lower end", gap.low if not math.isnan(gap.low) else -1.0, 0.0)
+        for name, gap in verdicts.items()
+        if name.startswith("default - ")
+    ]
+    return Outcome(bars, {name: str(gap) for name, gap in verdicts.items()})
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--home", type=Path, default=Path("data/language_feedback"), help="where cells are kept")
+    parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="other seeds, END not included")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_benchmark("language_feedback", measure, arguments=_arguments))
