@@ -190,7 +190,7 @@ def test_the_export_has_a_row_a_question_and_annotator(desk):
         one, other = _pair(desk)
         desk.judge("ann", (one, other), FIRST, ratings=[(one, "quality", low)])
         desk.judge("ben", (one, other), FIRST, ratings=[(one, "quality", low + 1)])
-    rows = {(row["question"], row["annotator"]): row for row in TABLES["quality"](desk.session, desk.project).rows}
+    rows = {(row["question"], row["annotator"]): row for row in TABLES["quality"](desk.session, desk.project).named()}
     assert set(rows) == {(question, name) for question in (COMPARISONS, "quality") for name in ("ann", "ben")}
     ann = rows["quality", "ann"]
     assert (ann["metric"], ann["things"], ann["judged_with_a_majority"]) == ("ordinal", 3, 3)
