@@ -71,31 +71,41 @@ def _worded(policies: Policies, question: Question, templates: Templates) -> lis
 
 
 def _answer(policies: Policies, worded: list[list[list[int]]], yes: list[int], no: list[int]) -> list[float]:
-    """The mean over the wordings of each question: shared beginnings padded left, the ends padded right."""
+    """The mean over the wordings of each question; beginnings and ends are padded left, so that the last token is last.
+
+    Padding in the middle is masked, and positions count tokens only.
+    """
     import torch
     from transformers import DynamicCache
 
-    model, pad = policies.model, policies.tokenizer.pad_token_id
+    model, count = policies.model, len(worded[0])
     shared = [min(_common(ways), min(map(len, ways)) - 1) for ways in worded]
-    count, width = len(worded[0]), max(shared)
-    begins = [ways[0][:length] for ways, length in zip(worded, shared, strict=True)]
+    head, head_mask = _padded(policies, [ways[0][:length] for ways, length in zip(worded, shared, strict=True)])
     ends = [way[length:] for ways, length in zip(worded, shared, strict=True) for way in ways]
-    tail = max(map(len, ends))
-    head = torch.tensor([[pad] * (width - len(ids)) + ids for ids in begins], device=model.device)
-    head_mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in begins], device=model.device)
-    end = torch.tensor([ids + [pad] * (tail - len(ids)) for ids in ends], device=model.device)
-    end_mask = torch.tensor([[1] * len(ids) + [0] * (tail - len(ids)) for ids in ends], device=model.device)
+    end, end_mask = _padded(policies, ends)
+    mask = torch.cat([head_mask.repeat_interleave(count, 0), end_mask], dim=1)
     with torch.inference_mode():
         cache = DynamicCache(config=model.config)
-        positions = (head_mask.cumsum(-1) - 1).clamp(min=0)
-        model(input_ids=head, attention_mask=head_mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
+        read = {"past_key_values": cache, "logits_to_keep": 1}
+        model(input_ids=head, attention_mask=head_mask, position_ids=_positions(head_mask), **read)
         cache.batch_repeat_interleave(count)
-        mask = torch.cat([head_mask.repeat_interleave(count, 0), end_mask], dim=1)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, width:]
-        logits = model(input_ids=end, attention_mask=mask, position_ids=positions, past_key_values=cache).logits
-        last = logits[torch.arange(len(ends)), end_mask.sum(-1) - 1].float()
+        positions = _positions(mask)[:, head.shape[1] :]
+        last = model(input_ids=end, attention_mask=mask, position_ids=positions, **read).logits[:, -1].float()
     sure = torch.sigmoid(last[:, yes].logsumexp(-1) - last[:, no].logsumexp(-1))
     return [float(value) for value in sure.view(-1, count).mean(-1)]
+
+
+def _padded(policies: Policies, rows: list[list[int]]) -> tuple[Any, Any]:
+    """Token ids and mask, padded left."""
+    import torch
+
+    device, pad, width = policies.model.device, policies.tokenizer.pad_token_id, max(map(len, rows))
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
+    return ids, torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+
+
+def _positions(mask: Any) -> Any:
+    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def _common(ways: list[list[int]]) -> int:
