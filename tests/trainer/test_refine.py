@@ -169,8 +169,9 @@ def test_the_judge_is_the_base_model_and_averages_over_the_wordings(tiny_base: P
     found = judge(policies, questions, both, batch_size=2)
     single = [judge(policies, questions, Templates(judge=(one,)), batch_size=1) for one in both.judge]
     assert found[2] is None, "what does not fit is not judged"
-    for place in (0, 1):
-        assert found[place] == pytest.approx(sum(one[place] or 0 for one in single) / 2, abs=1e-5)
+    # A long prompt is shortened once for all wordings, by themselves they would leave it a little longer.
+    for place, off in ((0, 1e-5), (1, 0.02)):
+        assert found[place] == pytest.approx(sum(one[place] or 0 for one in single) / 2, abs=off)
     assert single[0][0] != pytest.approx(single[1][0], abs=1e-4)
     swapped = judge(policies, questions[:1], Templates(judge=both.judge, yes="no", no="yes"))
     assert swapped[0] == pytest.approx(1 - (found[0] or 0), abs=1e-5)
