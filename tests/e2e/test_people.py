@@ -165,7 +165,9 @@ def test_an_expert_needs_no_mouse(house: House, visit: Any, picture: Picture) ->
         user = factories.accounts.get_user(session, name)
         said = session.scalars(select(Annotation).where(Annotation.user_id == user.id)).all()
         counted = [one for one in said if one.superseded_at is None]
-        critiques = {one.text: (one.tags, one.fix, one.span_start is not None) for a in counted for one in a.critiques}
+        critiques = {
+            one.text: (one.tags, one.fix or "", one.span_start is not None) for a in counted for one in a.critiques
+        }
         rewritten = [session.get(Completion, one.refined_id).text for a in counted for one in a.refinements]
     assert [one.status for one in counted] == [AnnotationStatus.SUBMITTED] * 4
     assert len(said) == 5  # what was said first is kept

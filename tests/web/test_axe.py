@@ -20,8 +20,9 @@ from tests.browser import Picture, picture
 from tests.web.by_keys import Keyboard
 from tests.web.looking import ITEM, url_of
 from tests.web.test_quality import fill
+from tests.web.test_questions import told
 
-__all__ = ["picture"]
+__all__ = ["picture", "told"]
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
 
@@ -57,6 +58,9 @@ class Checker:
 
     def reach(self, page: Any) -> list[str]:
         """Every control with Tab alone: each shows that it has the focus, and the page can be left again."""
+        more = page.locator('#op-tabs [aria-label="More tabs"]')
+        if more.count():
+            more.wait_for(state="hidden")  # Gradio measures its tabs a moment after the window has its size again
         keys = Keyboard(page)
         stops = keys.round_trip()
         for one in keys.unseen:
@@ -217,6 +221,18 @@ def test_my_annotations(desk, house, visit, check):
         check(page, "revising")
 
 
+def test_questions_and_what_became_of_critiques(told, house, visit, check):
+    path = f"/questions?project={told.project.replace(' ', '%20')}"
+    with visit(told.name, path) as page:
+        page.wait_for_selector("text=It comes on Tuesday.")
+        check(page, "is it fixed")
+        check.reach(page)
+        page.goto(page.url.split("/questions")[0] + "/critiques")
+        check(page, "critiques")
+    with visit(house.person(), path) as page:
+        check(page, "a review")
+
+
 def test_the_playground(desk, visit, check):
     name, project = desk
     with visit(name, url_of(project(), "play")) as page:
@@ -254,25 +270,26 @@ def open_tab(page, name):
 @pytest.mark.parametrize("full", [True, False], ids=["full", "empty"])
 def test_operate(house, visit, check, full):
     name = house.person(Role.ADMIN)
-    title = operated(house) if full else house.project()
+    title, kind = (operated(house), "operate") if full else (house.project(), "empty")
     if full:
         webhooks.add_webhook(house.ctx, name, title, "https://shop.example/hook", ["run"])
     with visit(name, url_of(title, "operate")) as page:
         page.wait_for_selector("#op-preview p, #op-preview div.op-stats")
         if full:
             page.wait_for_selector("#op-plots canvas, #op-plots svg")
-        check(page, "runs")
+        check(page, f"{kind} Runs")
         check.reach(page)
         for tab, seen in (
             ("Models", "#op-versions :is(table, p)"),
             ("Data", "#op-webhook-shown p, #op-webhook-shown dl"),
             ("Quality", "#op-quality section"),
+            ("Gold", "#op-gold-items :is(table, p)"),
             ("Users", "#op-users table"),
             ("Project", "#op-members"),
         ):
             open_tab(page, tab)
             page.wait_for_selector(seen)
-            check(page, tab)
+            check(page, f"{kind} {tab}")
             check.reach(page)
             if tab == "Models" and full:
                 page.click("text=Decide…")
