@@ -26,8 +26,10 @@ def _lines(report: Report) -> list[Any]:
     lines: list[Any] = [f"{report.project}: {words.rests_on(report)}", ""]
     lines += [words.agreement(one) for one in report.questions] or [words.no_agreement()]
     lines += [words.position(report.first), words.length(report.longer), ""]
-    columns = ("annotator", "annotations", "median s", "with the others", "reliability", "chose first")
-    columns += ("chose longer", "checks")
+    columns = (
+        "annotator", "annotations", "median s", "with the others", "reliability", "chose first", "chose longer",
+        "checks",
+    )  # fmt: skip
     people = [
         (
             one.name, one.annotations, one.median_seconds, words.percent(one.majority), one.reliability,

@@ -126,9 +126,8 @@ def submit(ctx: Context, name: str | None, project: str | None, assignment: Any,
     """Store what was said of the completions; a second submit is harmless. Raises `Invalid` when something misses."""
     try:
         with ctx.writing(name, policies.annotate) as (session, user):
-            lease = items.get_lease(session, whole(assignment), user)
-            submission = to_submission(lease, parse_form(raw), time_spent(seconds))
-            feedback.submit(session, lease.assignment_id, user, submission)
+            form, spent = parse_form(raw), time_spent(seconds)
+            feedback.submit(session, whole(assignment), user, lambda shown: to_submission(shown, form, spent))
             return _see(session, user, project)
     except Conflict:  # another tab or a double click was first: show where the person is
         return look(ctx, name, project)

@@ -35,9 +35,9 @@ def asked_for(accept: str) -> str:
             wishes.append((float(quality.strip().removeprefix("q=") or 1), tag.strip().lower()))
         except ValueError:
             continue
-    for quality, tag in sorted(wishes, key=lambda wish: -wish[0]):
+    for liked, tag in sorted(wishes, key=lambda wish: -wish[0]):
         ours = next((one for one in LANGUAGES if tag.partition("-")[0] == one.partition("-")[0]), None)
-        if ours and quality > 0:
+        if ours and liked > 0:
             return ours
     return ENGLISH
 

@@ -212,7 +212,7 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     for place, button in enumerate(ui.go):
         function = partial(continued, place % len(SHOWN), place >= len(SHOWN))
         function.__name__ = "continued"  # type: ignore[attr-defined]  # a partial takes attributes
-        button.click(told(function, len(ui.turn)), here, outputs, **once)  # type: ignore[arg-type]  # as above
+        button.click(told(function, len(ui.turn)), here, outputs, **once)
     ui.save.click(event(saved), [ui.assignment, ui.clock, ui.form], None, js=parts.JS_NOW, **QUICK)
     ui.save.click(None, [ui.assignment], [ui.kept], js=parts.JS_KEEP_DRAFT, api_visibility="private")
 
