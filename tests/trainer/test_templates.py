@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from trainer.templates import JUDGE, judge_messages, refine_messages
+from storage.configs import TemplateSettings, parse
+from storage.errors import Invalid
+from trainer.templates import JUDGE, REFINE, condition_messages, judge_messages, refine_messages, templates_of, told
 
 PROMPT = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Where is {it}?"}]
 
@@ -43,3 +45,22 @@ def test_templates_and_grammar_need_no_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_project_words_what_it_likes_and_leaves_the_rest() -> None:
+    own = parse(TemplateSettings, {"refine": "{x} {critique}\nAbout: {span}\nTags: {tags}\nAgain, please."})
+    templates = templates_of(own)
+    assert (templates.judge, templates.refine) == (JUDGE, own.refine)
+    assert templates_of(TemplateSettings()).refine == REFINE
+    assert templates_of(TemplateSettings(), starter=False).refine != REFINE, "the starter never saw marked parts"
+    marked = told("Vague {span}.", " Give a date. ", ["tone", ""], " soon ")
+    asked = refine_messages(PROMPT, "It comes soon.", marked, templates.refine)[-1]["content"]
+    assert asked == "{x} Vague {span}. Give a date.\nAbout: soon\nTags: tone\nAgain, please."
+    bare = refine_messages(PROMPT, "It comes soon.", told("Vague."), templates.refine)[-1]["content"]
+    assert bare == "{x} Vague.\nAgain, please."
+    assert told(" ", None, ["tone", "vague"]).text == "tone, vague"
+    assert not told("", "", []).text
+    assert condition_messages(PROMPT, "Good.")[-1]["content"].startswith(PROMPT[-1]["content"])
+    for wrong in ({"refine": "Again."}, {"judge": []}, {"judge": ["Done?"]}, {"condition": "{prompt}"}, {"yes": ""}):
+        with pytest.raises(Invalid):
+            parse(TemplateSettings, wrong)
