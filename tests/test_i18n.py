@@ -28,7 +28,7 @@ from feedback_app.i18n import (
     t,
 )
 from feedback_app.i18n.edge import asked_for, find_reader
-from storage.enums import Role, RunKind, RunStatus, Split, VersionStatus
+from storage.enums import PairSource, Role, RunKind, RunStatus, Split, VersionStatus
 from storage.queue import QueueCounts
 from storage.webhooks import WebhookEvent
 from tests import spoken
@@ -42,7 +42,10 @@ NAMED = {
     *(f"{split.value} pairs" for split in Split),
     *QueueCounts._fields,
     *("tainted", "in force", "revoked", "expired", "active", "no password yet", "disabled", "erased"),
-    *("items", "preferences", "ratings", "rankings", ", "),
+    *("items", "preferences", "ratings", "rankings", "annotators", "withdrawn", ", "),
+    # What training uses and leaves out.
+    *(source.value.replace("_", " ") for source in PairSource),
+    *("tie", "both bad", "below margin", "disagreement", "same text"),
 }
 # Raised only where no page is: on the command line, in the API, while the program starts.
 ELSEWHERE = {"artifacts.py", "engine.py", "idempotency.py", "schema.py", "snapshot_diff.py", "server.py"}
