@@ -77,7 +77,7 @@ def test_type_stream_judge_and_go_on(house, visit, worker, picture):
         page.wait_for_selector(WRITING, state="attached")
         grown = set()
         page.wait_for_function(
-            "() => [...'ab'].some((x) => document.querySelector(`#fb-side-${x} .fb-text`).innerText)"
+            "() => [...'ab'].some((x) => document.querySelector(`#fb-side-${x} .fb-text`).innerText.length > 20)"
         )
         picture(page, "play-2-writing")
 
