@@ -198,8 +198,8 @@ def _refuses(function: Any, name: str | None, values: list[Any]) -> bool:
     except gr.Error as error:
         return isinstance(error.__cause__, NotAllowed)
     # Some parts of a page show what their handler said in place of a toast.
-    said = made[-1] if isinstance(made, list) and made else made
-    return isinstance(said, str) and any(line in said.lower() for line in _REFUSALS)
+    said = [one.lower() for one in (made if isinstance(made, list) else [made]) if isinstance(one, str)]
+    return any(line in one for one in said for line in _REFUSALS)
 
 
 def test_queued_functions_cannot_be_run_around_the_queue(house, as_user):
