@@ -197,7 +197,7 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     demo.load(streaming(opened, _page_values), [ui.project, ui.kept], ui.page, js=JS_ASKED, **streamed)
     ui.project.input(streaming(changed, _page_values), [ui.project], ui.page, js=parts.JS_KEEP_PROJECT, **streamed)
     said = [ui.project, ui.box]
-    gr.on([ui.send.click, ui.box.submit], streaming(sent, _turn_values), said, ui.turn, js=JS_TYPED, **streamed)
+    ui.send.click(streaming(sent, _turn_values), said, ui.turn, js=JS_TYPED, **streamed)
     ui.keep.click(event(kept), said, [ui.status], js=JS_TYPED, **QUICK)
     outputs, here = [*ui.turn, ui.notice], [ui.project]
     ui.stop.click(told(stopped, len(ui.turn)), here, outputs, **once)

@@ -78,12 +78,16 @@
   queueMicrotask(arrived);
 
   // --- keys, before those of the form ---
+  // Gradio's box would send at Shift and Enter, too; here they begin a new line.
+  document.addEventListener("keypress", (event) => event.target === box() && event.stopImmediatePropagation(), true);
   const writes = (node) => node instanceof Element && node.matches("textarea, input:not([type=radio])");
   document.addEventListener(
     "keydown",
     (event) => {
       if (document.querySelector(".fb-panel.open") || state() === "item" || state() === "loading") return;
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      // Not while a word is put together from keystrokes, as in Chinese: that Enter is the input method's.
+      const sends = event.ctrlKey || event.metaKey || (event.target === box() && !event.shiftKey);
+      if (event.key === "Enter" && sends && !event.isComposing) {
         event.stopImmediatePropagation();
         event.preventDefault();
         if (state() === "typing" && !event.repeat) press("pl-send");

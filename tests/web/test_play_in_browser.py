@@ -72,8 +72,11 @@ def test_type_stream_judge_and_go_on(house, visit, worker, picture):
         page.reload()
         page.wait_for_function("() => document.querySelector('#pl-box textarea')?.value === 'Where is my order'")
         wait_for(lambda: _talk(house, name).draft == "Where is my order")
-        page.fill(BOX, "Where is my order 4417? It should have come on Monday.")
-        page.click("#pl-send")
+        page.fill(BOX, "Where is my order 4417? It should have come on")
+        page.press(BOX, "Shift+Enter")
+        page.keyboard.type("Monday.")
+        assert page.input_value(BOX).endswith("come on\nMonday.")
+        page.press(BOX, "Enter")
         page.wait_for_selector(WRITING, state="attached")
         grown = set()
         page.wait_for_function(
