@@ -70,9 +70,7 @@ def _tie(table: str, one: str, other: str, *, cascade: bool = False) -> None:
         sa.ForeignKeyConstraint(
             [f"{one}_id"], [f"{one}s.id"], name=f"fk_{table}_{one}_id", ondelete="CASCADE" if cascade else None
         ),
-        sa.ForeignKeyConstraint(
-            [f"{other}_id"], [f"{other}s.id"], name=f"fk_{table}_{other}_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint([f"{other}_id"], [f"{other}s.id"], name=f"fk_{table}_{other}_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint(f"{one}_id", f"{other}_id", name=f"pk_{table}"),
     )
     op.create_index(f"ix_{table}_{other}_id", table, [f"{other}_id"])
