@@ -111,7 +111,8 @@ def test_upgrade_of_the_oldest_schema_keeps_every_row(empty_url: str, tmp_path: 
 
 def test_guards_are_partial_indexes_on_both_databases(database_url: str) -> None:
     found = dict(partial_indexes(database_url))
-    assert set(found) == {"uq_annotations_live", "uq_runs_one_training", "uq_model_versions_champion"}
+    guards = {"uq_annotations_live", "uq_runs_one_training", "uq_model_versions_champion"}
+    assert set(found) == guards | {"ix_items_gold"}
     assert "withdrawn_at IS NULL" in found["uq_annotations_live"]
     assert "running" in found["uq_runs_one_training"]
     assert "generate" in found["uq_runs_one_training"]

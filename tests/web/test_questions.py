@@ -18,7 +18,7 @@ from feedback_app.pages.resolved import resolved
 from storage import accounts, annotations, projects, refinements, registry, resolution
 from storage.annotations import CritiqueInput, Submission
 from storage.configs import GenerateConfig, parse
-from storage.enums import CompletionOrigin, RefinementStatus, Role, RunKind
+from storage.enums import CompletionOrigin, RefinementStatus, Role, RunKind, Split
 from storage.models import Refinement, Resolution, Run
 from storage.refinements import Selected
 from storage.snapshots import build_snapshot
@@ -45,7 +45,9 @@ def told(house: House, idle_queue: None) -> Told:
         project, user = projects.get_project(session, project_name), accounts.get_user(session, name)
         projects.update_project(session, project, annotation_settings={"review_share": 1, "resolution_share": 0})
         base = registry.base_version(session, project, "starter")
-        item = factories.make_item(session, project, texts=["We <b>cannot</b> say.", "Wait."], version=base)
+        item = factories.make_item(
+            session, project, split=Split.TRAIN, texts=["We <b>cannot</b> say.", "Wait."], version=base
+        )
         completion = item.members[0].completion
         lease = factories.make_lease(session, project, user, rng=random.Random(0))
         assert lease.item_id == item.id
