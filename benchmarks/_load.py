@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,7 +178,7 @@ class Load:
             self._number += 1
             body = {"project": "bench", "feedback": [self._feedback(n, self._number)]}
             key = f"idempotency-key: {self.spec.kind}-{self._number}\r\n"
-            answer = await self._timed("submit", lambda b=body, k=key: connection.post(self.spec.path, b, k))  # type: ignore[misc]  # a lambda's defaults
+            answer = await self._timed("submit", partial(connection.post, self.spec.path, body, key))
             if answer is not None and answer["stored"] != 1:
                 self._wrong(f"not stored: {answer}")
 
@@ -195,7 +196,7 @@ class Load:
         while not self._over:
             path = f"{self.spec.path}/{self._number}/annotations/"
             self._number += 1
-            await self._timed("submit", lambda path=path: connection.post(path, body))  # type: ignore[misc]  # a lambda's defaults
+            await self._timed("submit", partial(connection.post, path, body))
 
     def _feedback(self, n: int, number: int) -> dict[str, Any]:
         said: dict[str, Any] = {

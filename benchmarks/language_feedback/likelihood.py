@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -26,14 +27,14 @@ def divergence(written: Sequence[tuple[str, str, float]]) -> float:
     return sum(gaps) / len(gaps)
 
 
-def _of_base(model: torch.nn.Module, tokenizer: object, batch: Sequence[tuple[str, str, float]]) -> list[float]:
+def _of_base(model: torch.nn.Module, tokenizer: Any, batch: Sequence[tuple[str, str, float]]) -> list[float]:
     sums = []
     for prompt, reply, _ in batch:
         asked = [{"role": "user", "content": prompt}]
-        before = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]  # type: ignore[attr-defined]  # transformers is untyped
-        whole = tokenizer.apply_chat_template(  # type: ignore[attr-defined]  # transformers is untyped
-            [*asked, {"role": "assistant", "content": reply}], return_dict=True
-        )["input_ids"]
+        before = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]
+        whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": reply}], return_dict=True)[
+            "input_ids"
+        ]
         logits = model(input_ids=torch.tensor([whole[:-1]])).logits[0].log_softmax(-1)
         picked = logits[torch.arange(len(whole) - 1), torch.tensor(whole[1:])]
         sums.append(float(picked[len(before) - 1 :].sum()))
