@@ -60,7 +60,7 @@ def open_browser(chromium: Any) -> OpenBrowser:
         context = chromium.new_context(
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)  # costs only what fails; a busy machine is slow
         try:
             yield context.new_page()
         finally:

@@ -26,7 +26,7 @@ from trainer.bridge import enter_completions, lay_out, publish_adapter
 from trainer.carry import Batch, EventTail, carry
 from trainer.desk import Desk
 from trainer.folder import RunFolder
-from trainer.launch import NICE, Child
+from trainer.launch import NICE, Child, is_warm
 from trainer.place import Place
 from trainer.refine_bridge import enter_refinements
 from trainer.run import AT_ONCE, CANCELLED
@@ -154,7 +154,8 @@ class Lane:
     # --- claiming ---
 
     def _claim(self) -> None:
-        if not self.somebody_waits():
+        # A run claimed while the imports last would be silent for so long that it looks lost.
+        if not is_warm() or not self.somebody_waits():
             return
         with self._sessions.begin() as session:
             claimed = claim_run(session, self._settings.name, self._kinds)

@@ -65,14 +65,36 @@ def _signal_name(number: int) -> str:
         return "unknown"
 
 
+_cold: threading.Thread | None = None
+
+
 def warm_up() -> None:
     """Start the fork server and its imports now, in the background, so that the first run does not wait for them."""
+    global _cold
     quiet_environment()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.preload"])
     from multiprocessing import forkserver
 
     forkserver.ensure_running()
+    _cold = threading.Thread(target=_first_process, daemon=True)
+    _cold.start()
+
+
+def is_warm() -> bool:
+    """Whether a process starts at once; False while a warm-up is going on."""
+    return _cold is None or not _cold.is_alive()
+
+
+def _first_process() -> None:
+    """The server takes its first order when its imports are done."""
+    first = multiprocessing.get_context("forkserver").Process(target=_nothing)
+    first.start()
+    first.join()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _main(path: str, nice: int) -> None:

@@ -24,7 +24,7 @@ def annotation_of(house, name, status=AnnotationStatus.SUBMITTED):
         return row
 
 
-def wait_for(condition, seconds=15):
+def wait_for(condition, seconds=60):
     """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
