@@ -10,6 +10,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -274,8 +275,8 @@ def generator_of(
 
 
 def _batches(prompts: list[tuple[int, list[int]]], size: int) -> Iterator[list[tuple[int, list[int]]]]:
-    """Prompts of like length together: little padding."""
-    ordered = sorted(prompts, key=lambda prompt: (len(prompt[1]), prompt[0]))
+    """Prompts of like length together: little padding; equal ones side by side."""
+    ordered = sorted(prompts, key=lambda prompt: (len(prompt[1]), prompt[1], prompt[0]))
     for start in range(0, len(ordered), size):
         yield ordered[start : start + size]
 
@@ -297,37 +298,25 @@ def speaking(policies: Policies, version: str | None) -> Any:
 def _write(
     model: Any, tokenizer: Any, prompts: list[list[int]], sampling: SamplingSettings, seed: int
 ) -> list[Written]:
-    """One batch: LEFT padding, sampled with `seed`."""
-    import torch
-    from transformers import set_seed
+    """One batch, sampled with `seed`; a prompt that stands there several times in a row is read once."""
+    from trainer.sampling import sample
 
     started = time.perf_counter()
-    batch = tokenizer.pad({"input_ids": prompts}, padding=True, padding_side="left", return_tensors="pt").to(
-        model.device
+    each = [(prompt, len(list(same))) for prompt, same in groupby(prompts)]
+    completions = sample(
+        model,
+        [prompt for prompt, _ in each],
+        [count for _, count in each],
+        sampling,
+        ends=end_tokens(model, tokenizer),
+        pad=tokenizer.pad_token_id,
+        seed=seed,
     )
-    width = batch["input_ids"].shape[1]
-    choice: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if sampling.temperature > 0:
-        choice = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    set_seed(seed)
-    recorder = _Recorder()
-    with torch.inference_mode():
-        sequences = model.generate(
-            **batch,
-            **choice,
-            max_new_tokens=sampling.max_new_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            logits_processor=[recorder],
-        )
-        recorder.take(sequences)
-    ends = end_tokens(model, tokenizer)
-    completions = [_until_end(row.tolist(), ends) for row in sequences[:, width:]]
-    means = recorder.means([len(ids) for ids in completions])
     latency = (time.perf_counter() - started) * 1000
-    texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
+    texts = tokenizer.batch_decode([one.ids for one in completions], skip_special_tokens=True)
     return [
-        Written(text.strip(), len(ids), mean, latency, seed)
-        for text, ids, mean in zip(texts, completions, means, strict=True)
+        Written(text.strip(), len(one.ids), one.mean_logprob, latency, seed)
+        for text, one in zip(texts, completions, strict=True)
     ]
 
 
@@ -336,39 +325,3 @@ def end_tokens(model: Any, tokenizer: Any) -> set[int]:
     ends = model.generation_config.eos_token_id
     found = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
     return {token for token in found if token is not None}
-
-
-def _until_end(ids: list[int], ends: set[int]) -> list[int]:
-    """Tokens up to and including the first end token: what follows is padding."""
-    for position, token in enumerate(ids):
-        if token in ends:
-            return ids[: position + 1]
-    return ids
-
-
-class _Recorder:
-    """Notes the log-probability of each token as it is sampled; it stands before temperature and top-p."""
-
-    def __init__(self) -> None:
-        self._next: Any = None  # log-probabilities of what comes next, a row a sequence
-        self._each: list[Any] = []
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """As a logits processor: `input_ids` end with the token sampled from the scores before."""
-        self.take(input_ids)
-        self._next = scores.float().log_softmax(-1)
-        return scores
-
-    def take(self, sequences: Any) -> None:
-        """Note the newest token of each sequence."""
-        if self._next is not None:
-            self._each.append(self._next.gather(1, sequences[:, -1:]).squeeze(1))
-
-    def means(self, lengths: list[int]) -> list[float]:
-        """The mean over the first so many tokens of each sequence; 0 where there are none."""
-        import torch
-
-        if not self._each:
-            return [0.0] * len(lengths)
-        rows = torch.stack(self._each, dim=1)
-        return [float(row[:length].mean()) if length else 0.0 for row, length in zip(rows, lengths, strict=True)]

@@ -103,7 +103,8 @@ class Stream:
     ) -> None:
         """Nothing is computed yet; raises `Invalid` when the conversation does not fit the model."""
         import torch
-        from transformers import DynamicCache
+
+        from trainer.sampling import roomy_cache
 
         self._speaker, self._versions, self._sampling, self._seed = speaker, list(versions), sampling, seed
         self._started = time.perf_counter()
@@ -116,7 +117,7 @@ class Stream:
         if any(len(prompt) < width for prompt in prompts):  # a conditional version is asked otherwise
             mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
             self._padding = Padding(mask, (mask.cumsum(-1) - 1).clamp(min=0))
-        self._cache = DynamicCache(config=speaker.model.config)
+        self._cache = roomy_cache(speaker.model)
         # Of its own, so that whoever writes beside it changes nothing: the same seed writes the same again.
         self._chance = torch.Generator(device=device).manual_seed(seed)
         self._rows: list[list[int]] = [[] for _ in versions]
@@ -133,10 +134,13 @@ class Stream:
         """One token more in every row that has not ended."""
         import torch
 
+        from trainer.sampling import choose
+
         with torch.inference_mode():
             logits = self._speaker.forward(self._next, self._cache, self._versions, self._padding)
             self._padding = self._padding and self._padding.longer()
-            tokens = self._choose(logits)
+            dice = torch.rand(len(logits), 1, generator=self._chance, device=logits.device)
+            tokens = choose(logits, self._sampling, dice)
             chances = logits.log_softmax(-1).gather(-1, tokens).squeeze(-1).tolist()
         self._next = tokens  # rows that have ended go on unread: all of a batch are as long as the longest
         for row, (token, chance) in enumerate(zip(tokens.squeeze(-1).tolist(), chances, strict=True)):
@@ -147,17 +151,6 @@ class Stream:
             if token in self._speaker.ends or len(self._rows[row]) >= self._sampling.max_new_tokens:
                 self._ended[row] = True
                 self._latency[row] = (time.perf_counter() - self._started) * 1000
-
-    def _choose(self, logits: Any) -> Any:
-        import torch
-        from transformers import TopPLogitsWarper
-
-        if self._sampling.temperature <= 0:
-            return logits.argmax(-1, keepdim=True)
-        scaled = logits / self._sampling.temperature
-        if self._sampling.top_p < 1:
-            scaled = TopPLogitsWarper(self._sampling.top_p)(None, scaled)
-        return torch.multinomial(scaled.softmax(-1), 1, generator=self._chance)
 
     def texts(self) -> list[str]:
         """What is written so far; the beginning of a letter that is not whole yet is left out."""

@@ -18,7 +18,6 @@ from tests.trainer.conftest import Executor
 from trainer.folder import Job, RunFolder
 from trainer.policy import (
     Request,
-    _write,
     add_adapters,
     check_adapter,
     load_model,
@@ -27,6 +26,7 @@ from trainer.policy import (
     pick_device,
     resolve_base_model,
 )
+from trainer.sampling import choose, sample
 
 GREEDY = SamplingSettings(temperature=0, max_new_tokens=12)
 SAMPLED = SamplingSettings(temperature=1.0, max_new_tokens=12)
@@ -145,17 +145,29 @@ def test_a_batch_writes_what_each_prompt_alone_would(tiny_base: Path, adapter: P
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingSettings(temperature=2.0, top_p=0.9, max_new_tokens=12)])
 def test_the_mean_log_probability_is_the_models_own(tiny_base: Path, sampling: SamplingSettings) -> None:
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_base), load_tokenizer(str(tiny_base))
+    """Also where rows leave the batch at different times, and where one prompt is read for several of them."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_base)
     prompts = [[3, 40, 1, 4], [3, 50, 60, 70, 80, 1, 4]]
-    torch.manual_seed(5)
-    with pytest.MonkeyPatch.context() as patch:
-        kept: list[list[int]] = []
-        patch.setattr("trainer.policy._until_end", lambda ids, ends: kept.append(ids[:5]) or kept[-1])
-        written = _write(model, tokenizer, prompts, sampling, 5)
-    for prompt, completion, one in zip(prompts, kept, written, strict=True):
-        logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-        mean = float(logits[range(len(completion)), completion].mean().detach())
+    written = sample(model, prompts, [3, 9], sampling, ends=set(range(0, 500, 6)), pad=0, seed=5)
+    assert len({len(one.ids) for one in written}) > 1
+    for prompt, one in zip([prompts[0]] * 3 + [prompts[1]] * 9, written, strict=True):
+        logits = model(torch.tensor([prompt + one.ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        mean = float(logits[range(len(one.ids)), one.ids].mean().detach())
         assert one.mean_logprob == pytest.approx(mean, abs=1e-4), "temperature and top-p change nothing"
+        if sampling is GREEDY:
+            assert one.ids == logits.argmax(-1).tolist()
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    logits = torch.tensor([[0.0, 2.0, -1.0, 1.0, 0.0]]).expand(20_000, -1)
+    dice = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(1))
+    for sampling, wanted in (
+        (SamplingSettings(temperature=1.0), logits[0].softmax(-1)),
+        (SamplingSettings(temperature=2.0), (logits[0] / 2).softmax(-1)),
+        (SamplingSettings(temperature=1.0, top_p=0.7), torch.tensor([0.0, 0.7311, 0.0, 0.2689, 0.0])),
+    ):
+        drawn = choose(logits, sampling, dice)[:, 0].bincount(minlength=5) / 20_000
+        assert drawn.tolist() == pytest.approx(wanted.tolist(), abs=0.015)
 
 
 def test_a_seed_repeats_and_another_varies(tiny_base: Path) -> None:
