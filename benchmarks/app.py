@@ -2,12 +2,14 @@
 
 Starts `feedback-app up --demo` on an empty data folder, waits for the login page and for the first item, then judges
 items in a real Chromium while a DPO run is going on in a worker beside it. A click counts from the mouse to the next
-item standing in the page (which is both figures of the promise at once: submit and next item).
+item standing in the page (which is both figures of the promise at once: submit and next item). In full it also opens and
+closes the application fifty times in one process, and counts the file descriptors left open.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -62,6 +64,7 @@ def measure(args: argparse.Namespace) -> Outcome:
         still_running = _status(Path(folder), run) == "running"
         used_mb = web.memory_info().rss / 1e6
         torch = sum("torch" in mapped.path for mapped in web.memory_maps())
+    left = None if args.quick else descriptors_left()
     p95 = statistics.quantiles(times, n=20)[-1]
     bars = [
         Bar("seconds to the login page", login, 8, "<="),
@@ -71,8 +74,29 @@ def measure(args: argparse.Namespace) -> Outcome:
         Bar("torch files mapped in the web process", torch, 0, "<="),
         Bar("training was still running at the end", float(still_running), 1, ">="),
     ]
+    if left is not None:
+        bars.append(Bar("descriptors left open by fifty openings", left, 2, "<="))
     extra = {"submits": len(times), "submit_p50_ms": round(statistics.median(times), 1), "web_mb_idle": round(idle_mb)}
     return Outcome(bars, extra)
+
+
+def descriptors_left(rounds: int = 50) -> int:
+    """File descriptors that this process has more after so many openings and closings than after the first."""
+    from feedback_app.server import create_app
+    from feedback_app.settings import load_settings
+    from storage.schema import upgrade
+    from tests.web.conftest import serving
+
+    counts = []
+    with tempfile.TemporaryDirectory(prefix="feedback-benchmark-") as folder:
+        settings = load_settings(home=Path(folder), port=0)
+        upgrade(settings.store_url)
+        for _ in range(rounds + 1):
+            with serving(create_app(settings), settings) as address:
+                httpx.get(f"{address}/healthz", trust_env=False).raise_for_status()
+            gc.collect()
+            counts.append(psutil.Process().num_fds())
+    return counts[-1] - counts[0]
 
 
 @contextmanager

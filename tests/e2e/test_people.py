@@ -52,8 +52,9 @@ def test_a_new_annotator_submits_within_a_minute(
         began = time.monotonic()
         page.goto(address + link[link.index("/login/") :])  # 1: open the link
         picture(page, "first-1-welcome")
+        page.wait_for_selector("button:focus")
         page.keyboard.press("Enter")  # 2: continue; the button has the focus
-        page.wait_for_selector("#password")
+        page.wait_for_selector("#password:focus")
         page.keyboard.type("kind words and a date", delay=KEY)  # 3: a password; the field has the focus
         page.keyboard.press("Tab")
         page.keyboard.type("kind words and a date", delay=KEY)  # 4: again

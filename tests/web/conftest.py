@@ -98,11 +98,16 @@ def as_user(house: House) -> Callable[[str], TestClient]:
 
 @pytest.fixture
 def idle_queue(house: House) -> Iterator[None]:
-    """Leaves no run queued or running: the factories claim the oldest, which would be another test's."""
+    """No run is queued or running, before and after: whoever claims the oldest would take another test's."""
+
+    def empty() -> None:
+        with house.sessions.begin() as session:
+            unfinished = update(Run).where(Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING)))
+            session.execute(unfinished.values(status=RunStatus.CANCELLED))
+
+    empty()
     yield
-    with house.sessions.begin() as session:
-        unfinished = update(Run).where(Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING)))
-        session.execute(unfinished.values(status=RunStatus.CANCELLED))
+    empty()
 
 
 @contextmanager
@@ -145,5 +150,31 @@ def visit(house: House, address: str, open_browser: Any) -> Visit:
             page.context.add_cookies([{"name": COOKIE, "value": house.cookie(name), "url": address, "httpOnly": True}])
             page.goto(address + path)
             yield page
+
+    return opened
+
+
+@pytest.fixture(scope="module")
+def one_page(chromium: Any) -> Iterator[Any]:
+    """One page for a whole file: what pages load stays in its cache."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def visit_again(house: House, address: str, one_page: Any) -> Visit:
+    """As `visit`, in the one page of the file; the name "" is nobody's."""
+
+    @contextmanager
+    def opened(name: str, path: str) -> Iterator[Any]:
+        one_page.context.clear_cookies()
+        one_page.set_viewport_size({"width": 1280, "height": 900})
+        if name:
+            cookie = {"name": COOKIE, "value": house.cookie(name), "url": address, "httpOnly": True}
+            one_page.context.add_cookies([cookie])
+        one_page.goto(address + path)
+        yield one_page
 
     return opened
