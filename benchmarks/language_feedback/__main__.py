@@ -7,13 +7,14 @@ import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks._report import Bar, Outcome, run_benchmark
-from benchmarks.language_feedback import report
+from benchmarks.language_feedback import real, report
 from benchmarks.language_feedback.arms import ARMS, BASE, SHORT, SIZES, Arm
 from benchmarks.language_feedback.likelihood import divergence
 from benchmarks.language_feedback.stages import WORKERS, make_pool, open_store, run_cell
@@ -23,11 +24,13 @@ SHORT_SIZES = (200,)
 
 
 def measure(args: argparse.Namespace) -> Outcome:
-    """Run every cell that is missing, seed by seed, and report all there are."""
+    """Run every cell that is missing, seed by seed, and report all there are; with --real the people's own words."""
+    args.home.mkdir(parents=True, exist_ok=True)
+    if args.real:
+        return Outcome([], real.measure(args.home, partial(Console(stderr=True).print, highlight=False)))
     arms, sizes, seeds = (SHORT, SHORT_SIZES, SHORT_SEEDS) if args.quick else (ARMS, SIZES, FULL_SEEDS)
     if args.seeds:
         seeds = range(args.seeds[0], args.seeds[1])
-    args.home.mkdir(parents=True, exist_ok=True)
     ledger = args.home / "cells.jsonl"
     for seed in seeds:
         _run_seed(args.home, ledger, seed, arms, sizes)
@@ -88,6 +91,7 @@ def _outcome(verdicts: dict[str, report.Interval]) -> Outcome:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--home", type=Path, default=Path("data/language_feedback"), help="where cells are kept")
+    parser.add_argument("--real", action="store_true", help="critiques of real people instead (minutes)")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="other seeds, END not included")
 
 

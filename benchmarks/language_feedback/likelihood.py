@@ -1,15 +1,14 @@
-"""How far a policy went from the base model, on what it writes."""
+"""How likely a model holds a reply for, and how far a policy went from the base model on what it writes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
+from storage.models import Message
 from trainer.policy import load_model, load_tokenizer, resolve_base_model
-
-BATCH = 25
 
 
 def divergence(written: Sequence[tuple[str, str, float]]) -> float:
@@ -19,23 +18,21 @@ def divergence(written: Sequence[tuple[str, str, float]]) -> float:
     """
     folder = resolve_base_model("starter")
     tokenizer, model = load_tokenizer(folder), load_model(folder, torch.float32, "cpu")
-    gaps: list[float] = []
-    with torch.inference_mode():
-        for start in range(0, len(written), BATCH):
-            batch = written[start : start + BATCH]
-            gaps += [own - base for (_, _, own), base in zip(batch, _of_base(model, tokenizer, batch), strict=True)]
-    return sum(gaps) / len(gaps)
+    base = reply_logprobs(
+        model, tokenizer, (([{"role": "user", "content": asked}], text) for asked, text, _ in written)
+    )
+    return sum(own - other for (_, _, own), other in zip(written, base, strict=True)) / len(written)
 
 
-def _of_base(model: torch.nn.Module, tokenizer: Any, batch: Sequence[tuple[str, str, float]]) -> list[float]:
+def reply_logprobs(model: Any, tokenizer: Any, asked: Iterable[tuple[list[Message], str]]) -> list[float]:
+    """Log-probability of each reply to its prompt, summed over its tokens and its end."""
     sums = []
-    for prompt, reply, _ in batch:
-        asked = [{"role": "user", "content": prompt}]
-        before = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]
-        whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": reply}], return_dict=True)[
-            "input_ids"
-        ]
-        logits = model(input_ids=torch.tensor([whole[:-1]])).logits[0].log_softmax(-1)
-        picked = logits[torch.arange(len(whole) - 1), torch.tensor(whole[1:])]
-        sums.append(float(picked[len(before) - 1 :].sum()))
+    with torch.inference_mode():
+        for messages, reply in asked:
+            before = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+            said = [*messages, {"role": "assistant", "content": reply}]
+            whole = tokenizer.apply_chat_template(said, return_dict=True)["input_ids"]
+            logits = model(input_ids=torch.tensor([whole[:-1]])).logits[0, len(before) - 1 :].log_softmax(-1)
+            picked = logits[torch.arange(len(logits)), torch.tensor(whole[len(before) :])]
+            sums.append(float(picked.sum()))
     return sums

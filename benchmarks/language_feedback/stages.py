@@ -86,8 +86,8 @@ def run_cell(store: Store, arm: Arm, seed: int, size: int, pool: list[Shown]) ->
     if arm.ratings or arm.critiques:
         told["annotations"] = _enter(store, project_id, arm, seed, pool[: size * arm.times])
         if arm.critiques:
-            told["refine"] = _finish(store, _queue_refine(store, project_id, seed)).result
-        run = _finish(store, _queue_dpo(store, project_id, STEPS[size], {"seed": seed, **arm.settings}))
+            told["refine"] = finish(store, _queue_refine(store, project_id, seed)).result
+        run = finish(store, _queue_dpo(store, project_id, STEPS[size], {"seed": seed, **arm.settings}))
         told["pairs"] = _promote(store, run)
     _add_unseen(store, project_id, seed)
     _generate(store, project_id, UNSEEN, seed)
@@ -155,7 +155,8 @@ def _queue_dpo(store: Store, project_id: int, steps: int, settings: dict[str, An
         return queue_training(session, project, RunKind.DPO, values, home=home, default_base_model="starter").id
 
 
-def _finish(store: Store, run_id: int) -> Run:
+def finish(store: Store, run_id: int) -> Run:
+    """Wait until a run has ended, and give it; raises `TrainingFailed` unless it succeeded."""
     ended = wait_for_run(store.sessions, run_id, lambda _line: None, lambda _run: store.processes.check())
     if ended.status is not RunStatus.SUCCEEDED:
         raise TrainingFailed(f"run {run_id} ({ended.kind}) {ended.status}: {ended.error}; home: {store.settings.home}")
@@ -183,7 +184,7 @@ def _generate(store: Store, project_id: int, prompts: int, seed: int) -> None:
         values = {"prompts": prompts, "completions_per_prompt": 2, "seed": seed}
         project = session.get_one(Project, project_id)
         run_id = queue_generate(session, project, values, default_base_model="starter").id
-    _finish(store, run_id)
+    finish(store, run_id)
 
 
 def _measure(store: Store, project_id: int, seed: int) -> dict[str, Any]:

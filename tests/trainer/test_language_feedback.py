@@ -1,11 +1,18 @@
 """The proof's own parts: the arms differ in what they say they differ in, and the verdict follows from the cells."""
 
+import json
 import random
 
+import numpy as np
 import pytest
 
-from benchmarks.language_feedback import arms, report
+from benchmarks.language_feedback import arms, real, report
 from benchmarks.language_feedback.people import Shown, feedback, says_something
+from storage.configs import SnapshotSettings
+from storage.engine import make_engine, make_sessions
+from storage.ingest import ingest_file
+from storage.preferences import derive_pairs
+from storage.projects import find_project
 from trainer.starter.grammar import sample_facets, sample_prompts, write_reply
 
 SEED = 1003
@@ -89,3 +96,42 @@ def test_the_plot_shows_what_there_is(tmp_path):
     cells = report.by_arm([_cell("base", 0, 0, [0.4, 0.5]), _cell("ratings", 200, 0, [0.6, 0.5])])
     report.plot(cells, (200,), ["base", "ratings"], tmp_path / "quality.svg")
     assert "<svg" in (tmp_path / "quality.svg").read_text()
+
+
+# --- real text ---
+
+
+def test_auc_counts_pairs_of_one_group_only():
+    rng = np.random.default_rng(0)
+    scores, wrong, groups = rng.integers(0, 9, 60).astype(float), rng.random(60) < 0.6, rng.integers(0, 3, 60)
+    pairs = [(i, j) for i in range(60) for j in range(60) if groups[i] == groups[j] and wrong[i] and not wrong[j]]
+    wins = sum((scores[j] > scores[i]) + (scores[j] == scores[i]) / 2 for i, j in pairs)
+    assert real.auc(scores, wrong, groups) == pytest.approx(wins / len(pairs))
+    longest_last = real.strata(np.arange(100.0))
+    assert np.bincount(longest_last).tolist() == [10] * 10
+    found = real.interval(60, lambda rows: float(scores[rows].mean()))
+    assert found.low < found.value < found.high
+
+
+def test_real_critiques_become_pairs_and_labels_become_thumbs(shared_data, sqlite_url, tmp_path):
+    lines = (shared_data / "defacto_train.jsonl").read_text("utf-8").splitlines()[:40]
+    rows = [json.loads(line) for line in lines]
+    criticised = [real._criticised(row) for row in rows if real._rewritten(row)]
+    engine = make_engine(sqlite_url)
+    sessions = make_sessions(engine)
+    for name, format, made in (
+        ("critiques", "annotations", criticised),
+        ("labels", "unpaired", [real._labelled(row) for row in rows]),
+    ):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in made), "utf-8")
+        added = ingest_file(sessions, name, path, format)
+        assert (added.annotations, added.skipped) == (len(made), {})
+    with sessions() as session:
+        project = find_project(session, "critiques")
+        pairs = derive_pairs(session, project, SnapshotSettings()).pairs
+    engine.dispose()
+    assert {(pair.chosen, pair.rejected) for pair in pairs} == {
+        (one["refinements"][0]["text"], one["completions"][0]["text"]) for one in criticised
+    }
+    assert all(pair.critiques for pair in pairs)
