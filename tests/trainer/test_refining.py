@@ -50,11 +50,11 @@ def test_changes_count_only_outside_the_target() -> None:
     assert changed_outside("a b " * 3000, "a b " * 2999 + "c d") < 0.01, "long texts are compared too, and quickly"
 
 
-def _candidate(text: str, judge: float | None, **fields: float) -> Candidate:
-    return Candidate(text, 3, -0.1, 1, "policy-v0", judge=judge, **fields)
+def _candidate(text: str, judge: float | None, sure: float | None = None, **fields: float) -> Candidate:
+    return Candidate(text, 3, sure, 1, "policy-v0", judge=judge, **fields)
 
 
-def test_the_best_is_selected_by_judge_reward_and_change() -> None:
+def test_the_best_is_selected_by_judge_reward_confidence_and_change() -> None:
     candidates = [
         _candidate("sure and preferred", 0.9, preference=0.9),
         _candidate("sure, not preferred", 0.95, preference=0.2),
@@ -72,6 +72,8 @@ def test_the_best_is_selected_by_judge_reward_and_change() -> None:
     }
     assert select(candidates, 1, 0.5, 0.0)[0][0].text == "sure, preferred, much changed"
     assert select([], 1, 0.5, 0.3) == ([], {})
+    garbled = [_candidate("garbled in one place", 0.97, -0.4), _candidate("sure of every word", 0.95, -0.05)]
+    assert select(garbled, 1, 0.5, 0.3)[0][0].text == "sure of every word"
 
 
 def test_preference_is_the_mean_chance_over_the_reward_models() -> None:
