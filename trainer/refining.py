@@ -8,9 +8,9 @@ judge: how sure the judge is that it does what the critique asks (0..1, mean ove
 the reward models hold it for better than the original, sigmoid(reward - reward of the original), the mean over the
 models; 1 where there is none. confidence: how sure the refiner was of its tokens, exp(mean log-probability); 1 where an
 endpoint does not say. What is sampled is sometimes garbled in one place, which a judge of the critique's point does not
-mind and few samples share: on two hidden tastes this took garbled ones from 16 of 364 to 2. changed: the share of the original's words outside the target that were touched. The
-target is the marked span; without one, the sentence with the most changes; a change to words that the critique's fix
-asks for is never counted. No torch here.
+mind; on two hidden tastes confidence took such refinements from 16 of 364 to 2. changed: the share of the original's
+words outside the target that were touched. The target is the marked span; without one, the sentence with the most
+changes; a change to words that the critique's fix asks for is never counted. No torch here.
 """
 
 from __future__ import annotations
