@@ -24,6 +24,7 @@ from benchmarks._report import Bar, Outcome, run_benchmark
 from storage.configs import SamplingSettings
 from storage.critique_configs import RefineConfig
 from storage.enums import RunKind
+from storage.wordings import JUDGE, NO, YES
 from trainer.folder import Job, RunFolder
 from trainer.judge import answer_tokens
 from trainer.policy import STARTER, Policies, load_policies, resolve_base_model
@@ -32,7 +33,7 @@ from trainer.run import default_threads, quiet_environment
 from trainer.starter import checker, grammar
 from trainer.starter.critiques import wanted_values
 from trainer.starter.facets import FACETS, Facets, Request
-from trainer.templates import JUDGE, NO, YES, judge_messages, refine_messages, told
+from trainer.templates import judge_messages, refine_messages, told
 
 SAMPLES = 5
 TOKENS = 160

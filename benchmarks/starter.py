@@ -16,11 +16,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks._report import Bar, Outcome, run_benchmark
+from storage.wordings import JUDGE, NO, YES
 from trainer.starter import checker, grammar
 from trainer.starter.critiques import wanted_values
 from trainer.starter.facets import FACETS, ChatMessage, Critique, Facets, Request
 from trainer.starter.lessons import critique_to_judge
-from trainer.templates import JUDGE, NO, YES, judge_messages, refine_messages
+from trainer.templates import judge_messages, refine_messages
 
 FOLDER = Path(__file__).parent.parent / "trainer" / "starter" / "model"
 TEMPERATURE = 0.8

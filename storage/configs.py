@@ -6,6 +6,7 @@ the data. Both happen once, when a run is queued, so that a run's stored config 
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -30,35 +31,70 @@ class SamplingSettings(Settings):
 
 
 class TemplateSettings(Settings):
-    """How critiques are put to models; None: the application's own wording (trainer.templates)."""
+    """How critiques are put to models; None: the application's own wording (storage.wordings)."""
 
     refine: str | None = None  # asks for the completion again; {critique}, and {span} and {tags} where there are any
     judge: tuple[str, ...] | None = None  # wordings of "does it do what the critique asks?", with {critique}
-    yes: str = Field("yes", min_length=1)  # what the judge says
-    no: str = Field("no", min_length=1)
+    yes: str = "yes"  # what the judge says
+    no: str = "no"
     condition: str | None = None  # puts feedback into a prompt (recipe conditional); {prompt} and {feedback}
     positive: str | None = None  # the feedback under which a conditional policy writes
     teacher: str | None = None  # what the teacher of sdft sees; {prompt}, {completion} and {critique}
 
-    @field_validator("refine", "judge", "condition", "teacher")
+    @field_validator("*")
     @classmethod
-    def _slots_are_there(cls, value: Any, info: ValidationInfo) -> Any:
-        slots = _SLOTS[info.field_name or ""]
-        if value == ():
-            raise ValueError("give one wording at least, or nothing for the application's own")
+    def _can_be_filled_in(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.field_name or ""
+        if value == () or (isinstance(value, tuple) and len(value) > _MOST_WORDINGS):
+            raise ValueError(f"give 1 to {_MOST_WORDINGS} wordings, or nothing for the application's own")
+        if name == "no" and value.strip().casefold() == str(info.data.get("yes", "")).strip().casefold():
+            raise ValueError("yes and no must differ")
         for wording in (value,) if isinstance(value, str) else value or ():
-            for slot in slots:
-                if slot not in wording:
-                    raise ValueError(f"write {slot} where it belongs")
+            _check_wording(wording, *_SLOTS.get(name, ((), ())))
         return value
 
 
-_SLOTS = {
-    "refine": ("{critique}",),
-    "judge": ("{critique}",),
-    "condition": ("{prompt}", "{feedback}"),
-    "teacher": ("{prompt}", "{completion}", "{critique}"),
+_MOST_WORDINGS, _LONGEST_WORDING = 20, 8000
+# What must stand in a wording, and what may.
+_SLOTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "refine": (("{critique}",), ("{span}", "{tags}")),
+    "judge": (("{critique}",), ()),
+    "condition": (("{prompt}", "{feedback}"), ()),
+    "teacher": (("{prompt}", "{completion}", "{critique}"), ()),
 }
+
+
+def _check_wording(wording: str, needed: tuple[str, ...], possible: tuple[str, ...]) -> None:
+    """Raises `ValueError` for a wording that is empty, too long, lacks a placeholder or has an unknown one."""
+    if not wording.strip():
+        raise ValueError("it is empty; write something, or reset it to the application's own")
+    if len(wording) > _LONGEST_WORDING:
+        raise ValueError(f"at most {_LONGEST_WORDING} characters")
+    for slot in needed:
+        if slot not in wording:
+            raise ValueError(f"write {slot} where it belongs")
+    known = (*needed, *possible)
+    # Other braces, as those of JSON, stand for themselves.
+    for slot in re.findall(r"\{\w+\}", wording) if known else ():
+        if slot not in known:
+            raise ValueError(f"nothing is put in for {slot}; choose from: {', '.join(known)}")
+
+
+class RefinerSettings(Settings):
+    """Who rewrites criticised completions, and how; a project's own, unless a run is told otherwise."""
+
+    # `champion`, a model version (`policy-v3`), or `endpoint`: FEEDBACK_REFINER_URL, the model below.
+    refiner: str = Field("champion", pattern=r"^(champion|endpoint|policy-v\d+)$")
+    endpoint_model: str | None = None
+    samples: int = Field(5, ge=1, le=64)  # refinements sampled for each critique
+    temperature: float = Field(1.0, ge=0, le=4)
+
+    @field_validator("endpoint_model")
+    @classmethod
+    def _named(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("refiner") != "endpoint":
+            raise ValueError("set refiner=endpoint as well, or leave it out")
+        return value
 
 
 class AnnotationSettings(Settings):
@@ -76,6 +112,7 @@ class AnnotationSettings(Settings):
     review_share: float = Field(0.0, ge=0, le=1)  # a model's refinement: accept, edit or reject; 0: people review none
     resolution_share: float = Field(0.25, ge=0, le=1)  # one's own critique: did the new model fix it? 0: never asked
     templates: TemplateSettings = TemplateSettings()  # how what they write is put to models
+    refining: RefinerSettings = RefinerSettings()
 
     # Gold items; see storage.practice, storage.checks and storage.standings.
     practice_items: int = Field(0, ge=0, le=50)  # in the round that opens the queue to new annotators; 0: no practice
@@ -218,15 +255,17 @@ def parse(kind: type[T], values: dict[str, Any]) -> T:
     """Validate `values` as settings of `kind`; raises `Invalid` with one line that names the key and the mend."""
     try:
         return kind.model_validate(values)
+_LONGEST_ECHO = 60  # characters of a refused value in the line that refuses it
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "value"
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(kind.model_fields))
             raise Invalid(f"unknown setting '{key}'; choose from: {known}") from error
-        raise Invalid(
-            f"setting '{key}': {first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})"
-        ) from error
+        what = first["msg"].removeprefix("Value error, ")
+        given = repr(first["input"])
+        given = given if len(given) <= _LONGEST_ECHO else f"{given[:_LONGEST_ECHO]}…"
+        raise Invalid(f"setting '{key}': {what[0].lower()}{what[1:]} (got {given})") from error
 
 
 def inherit(asked: dict[str, Any], parent_asked: dict[str, Any]) -> dict[str, Any]:

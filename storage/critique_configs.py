@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from storage.configs import (
     DpoConfig,
+    RefinerSettings,
     RewardConfig,
     Settings,
     TrainingSettings,
@@ -22,16 +23,11 @@ _DTYPE = "^(auto|float32|bfloat16|float16)$"
 _DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 
 
-class RefineConfig(Settings):
+class RefineConfig(RefinerSettings):
     """Rewrite completions as their critiques ask: sample, judge, select; see trainer/recipes/refine.py."""
 
-    # Who rewrites: `champion`, a model version (`policy-v3`), or `endpoint`: FEEDBACK_REFINER_URL, the model below.
-    refiner: str = Field("champion", pattern=r"^(champion|endpoint|policy-v\d+)$")
-    endpoint_model: str | None = None
     critiques: int = Field(2000, ge=1, le=100_000)  # at most so many a run, the oldest first
-    samples: int = Field(5, ge=1, le=64)  # refinements sampled for each critique
-    keep: int = Field(1, ge=1, le=16)  # of them selected for each critique, the best first
-    temperature: float = Field(1.0, ge=0, le=4)
+    keep: int = Field(1, ge=1, le=16)  # of the samples selected for each critique, the best first
     max_new_tokens: int | None = Field(None, ge=1, le=8192)  # None: as the project samples
     min_judge: float = Field(0.5, ge=0, le=1)  # less than so sure that it does what was asked: rejected
     change_penalty: float = Field(0.3, ge=0, le=10)  # times the share of words changed that nobody criticised
@@ -43,13 +39,6 @@ class RefineConfig(Settings):
     dtype: str = Field("auto", pattern=_DTYPE)
     device: str = Field("auto", pattern=_DEVICE)
     threads: int | None = Field(None, ge=1)
-
-    @field_validator("endpoint_model")
-    @classmethod
-    def _named(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("refiner") != "endpoint":
-            raise ValueError("set refiner=endpoint as well, or leave it out")
-        return value
 
 
 class SftConfig(TrainingSettings):

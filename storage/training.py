@@ -11,6 +11,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from storage.configs import (
+    AnnotationSettings,
     GenerateConfig,
     Settings,
     SnapshotSettings,
@@ -174,9 +175,10 @@ def queue_refine(
     """Queue a run that rewrites criticised completions as their critiques ask.
 
     Raises `Invalid` for an unknown key, `NotFound` for a refiner that is not there, `NotEnoughData` when no critique
+    What `values` leave open is as the project says (`RefinerSettings` in its annotation settings).
     waits for a refinement, `Conflict` for a second run of one `cause`.
     """
-    config = parse(RefineConfig, dict(values))
+    config = parse(RefineConfig, _refiner_of(project, values) | dict(values))
     if not critiques_to_refine(session, project, 1):
         raise NotEnoughData(f"no critique of project '{project.name}' waits for a refinement; collect critiques first")
     base = base_version(session, project, default_base_model)
@@ -197,6 +199,14 @@ def queue_refine(
 
 
 def preview(session: Session, project: Project, settings: SnapshotSettings | None = None) -> Preview:
+def _refiner_of(project: Project, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The project's refiner and its settings; a run that names another refiner leaves the endpoint's model out."""
+    own = parse(AnnotationSettings, project.annotation_settings or {}).refining.model_dump()
+    if values.get("refiner") not in (None, own["refiner"]):
+        del own["endpoint_model"]
+    return own
+
+
     """What training would use if it were started now, and what is missing; changes nothing."""
     wanted = settings or SnapshotSettings()
     counts = PairCounts()

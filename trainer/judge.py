@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from storage.errors import Invalid
 from storage.models import Message
+from storage.wordings import Templates
 from trainer.datasets import context_length, fit_turns, render
 from trainer.policy import Policies, speaking
-from trainer.templates import Templates, judge_messages
+from trainer.templates import judge_messages
 
 
 class Question(NamedTuple):

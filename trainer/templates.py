@@ -1,66 +1,18 @@
-"""How feedback is put to a model: to refine, to judge, to condition on. The starter is trained on the first two.
+"""How feedback is put to a model, to refine, to judge, to condition on: conversations in the wordings of a project.
 
-A project may word each of them itself (`storage.configs.TemplateSettings`); what it leaves out is said as here. No
-torch here: the worker, the recipes and the tests share it.
+No torch here: the worker, the recipes and the tests share it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from storage.configs import TemplateSettings
+from storage.wordings import CONDITION, JUDGE, REFINE
+from storage.wordings import Templates as Templates
+from storage.wordings import templates_of as templates_of
 from trainer.starter.facets import ChatMessage
-
-REFINE = "Feedback: {critique}\nWrite the reply again so that it follows the feedback. Keep the rest."
-REFINE_MARKED = (
-    'Feedback: {critique}\nIt is about this part: "{span}"\nIt was tagged: {tags}\n'
-    "Write the reply again so that it follows the feedback. Keep the rest."
-)
-"""For others. The starter never saw a marked part: quoting one cost it half of its refinements (0.97 to 0.44)."""
-
-JUDGE = (
-    "Feedback: {critique}\nDoes the reply do what the feedback asks? Say yes or no.",
-    "Feedback: {critique}\nIs this feedback met by the reply? Say yes or no.",
-    "Feedback: {critique}\nDoes the reply above follow it? Say yes or no.",
-    "Feedback: {critique}\nHas the reply been mended in this point? Say yes or no.",
-    "Feedback: {critique}\nCheck the reply. Is it as wanted? Say yes or no.",
-)
-"""Wordings of the judge's question: averaging over them steadies a judge (ILF, arXiv 2303.16755)."""
-
-YES, NO = "yes", "no"
-"""What a judge says; the starter has one token for each."""
-
-CONDITION = "{prompt}\n\nFeedback on the reply: {feedback}"
-POSITIVE, MIXED, NEGATIVE = "Very good, nothing to mend.", "Fair, not good yet.", "Poor."
-"""Feedback in words where nobody wrote any, by rating; under the first a conditional policy writes."""
-
-TEACHER = (
-    "{prompt}\n\nAn earlier reply was:\n{completion}\n\n"
-    "Feedback on that reply: {critique}\nWrite a reply that follows it."
-)
-"""What the teacher of self-distillation sees. It speaks of an earlier reply: the one being judged is a new one."""
-
-
-@dataclass(frozen=True)
-class Templates:
-    """The wordings in force for a project."""
-
-    refine: str = REFINE
-    judge: tuple[str, ...] = JUDGE
-    yes: str = YES
-    no: str = NO
-    condition: str = CONDITION
-    positive: str = POSITIVE
-    teacher: str = TEACHER
-
-
-def templates_of(settings: TemplateSettings, *, starter: bool = True) -> Templates:
-    """A project's own wordings, and the application's for the rest: those of the starter, or for any other model."""
-    own = {name: value for name, value in settings.model_dump().items() if value is not None}
-    return Templates(**({} if starter else {"refine": REFINE_MARKED}) | own)
 
 
 class Said(NamedTuple):

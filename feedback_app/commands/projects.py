@@ -1,4 +1,4 @@
-"""`feedback-app project`: who may enter which project."""
+"""`feedback-app project`: settings of a project, and who may enter it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from feedback_app.commands import project_settings
 from feedback_app.commands.shared import JsonFlag, OptionalProject, emit, open_store, pick_project, table
 
-app = typer.Typer(help="Projects: open to everybody, or to their members only.", no_args_is_help=True)
+app = typer.Typer(help="Projects: their settings; open to everybody, or to their members only.", no_args_is_help=True)
 members_app = typer.Typer(help="Who may enter a project for members only: list, add, remove.", no_args_is_help=True)
 app.add_typer(members_app, name="members")
+app.command()(project_settings.show)
+app.command(name="set")(project_settings.set_)
+app.command()(project_settings.reset)
 MemberName = Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")]
 
 

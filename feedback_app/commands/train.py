@@ -98,16 +98,16 @@ def _queue(
     return run, ""
 
 
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
+def parse_settings(pairs: list[str], hint: str = "'--set'") -> dict[str, Any]:
     """`["epochs=2", "seed=1"]` as a dict; the values stay text, the run's config reads them."""
     values: dict[str, Any] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         name = name.strip()
         if not sign or not name:
-            raise typer.BadParameter(f"'{pair}' is not NAME=VALUE, for instance epochs=2", param_hint="'--set'")
+            raise typer.BadParameter(f"'{pair}' is not NAME=VALUE, for instance epochs=2", param_hint=hint)
         if name in values:
-            raise typer.BadParameter(f"'{name}' is set twice", param_hint="'--set'")
+            raise typer.BadParameter(f"'{name}' is set twice", param_hint=hint)
         values[name] = None if value.strip().lower() in ("", "none") else value.strip()
     return values
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from feedback_app import policies
 from feedback_app.handlers.context import Context
+from feedback_app.handlers.refining import RefiningView, from_fields, see_refining
 from feedback_app.handlers.values import text, to_enum, whole
 from storage import audit, members, projects, schedule
 from storage.configs import AnnotationSettings, PolicyMode, SamplingSettings, SourceWeights, TrainingPolicy, parse
@@ -42,6 +43,7 @@ class ProjectView:
     policy: TrainingPolicy = TrainingPolicy()  # noqa: RUF009  frozen
     tags: tuple[str, ...] = ()
     annotating: AnnotationSettings = AnnotationSettings()  # noqa: RUF009  frozen
+    refining: RefiningView = RefiningView()  # noqa: RUF009  frozen
     due: Due | None = None
 
 
@@ -72,6 +74,7 @@ def save(ctx: Context, name: str | None, project: str | None, values: Mapping[st
                 "playground": values.get("playground") is not False,
                 "daily_target": whole(values.get("daily_target"), "daily target"),
                 **{name: values[name] for name in SHARES if name in values},
+                **from_fields(ctx, found, values),
             },
             "overlap": whole(values.get("overlap"), "annotators per item"),
             "queue_target": whole(values.get("queue_target"), "items kept ready"),
@@ -138,6 +141,7 @@ def _view(ctx: Context, session: Session, project: Project, base: ProjectView) -
     )
 
 
+        refining=see_refining(ctx, session, project),
 def _due(session: Session, project: Project) -> Due:
     try:
         return schedule.due(session, project, utc_now())

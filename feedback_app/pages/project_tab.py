@@ -7,12 +7,14 @@ from typing import Any
 import gradio as gr
 
 from feedback_app.handlers import project as handlers
+from feedback_app.handlers import refining
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.project import ProjectView
 from feedback_app.i18n import later, message, sentence, t
-from feedback_app.pages import learning_fields, render
+from feedback_app.pages import learning_fields, refining_fields, render
 from feedback_app.pages.members_part import MembersPart
-from feedback_app.pages.wiring import QUEUED, event
+from feedback_app.pages.refining_fields import RefiningPart
+from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.configs import PolicyMode
 from storage.enums import RunKind
 
@@ -39,6 +41,7 @@ _FIELDS = (
     "cron",
     "kinds",
     *learning_fields.FIELDS,
+    *refining_fields.FIELDS,
 )
 
 
@@ -49,8 +52,11 @@ class ProjectTab:
         self.project = project
         self.fields: dict[str, Any] = {}
         with gr.Row(elem_classes="op-split"):
-            with gr.Column(scale=5, min_width=320, elem_classes="op-card"):
-                self._annotating()
+            with gr.Column(scale=5, min_width=320):
+                with gr.Column(elem_classes="op-card"):
+                    self._annotating()
+                with gr.Column(elem_classes="op-card"):
+                    self.refining = RefiningPart(self.fields)
             with gr.Column(scale=3, min_width=320):
                 with gr.Column(elem_classes="op-card"):
                     self._training()
@@ -143,7 +149,13 @@ class ProjectTab:
             gr.Info(t("Project “{name}” is there; add prompts on the Data tab.", name=made))
             return [*reload(name, made), ""]
 
+        def our_wordings(name: str | None, project: str | None) -> list[Any]:
+            ours = refining.default_wordings(ctx, name, project)
+            return [ours[one] for one in refining.WORDINGS]
+
         self.members.connect(ctx)
+        wordings = [self.fields[one] for one in refining.WORDINGS]
+        self.refining.reset.click(event(our_wordings), [self.project], wordings, **QUICK)
         given = [self.project, self.criteria, *(self.fields[name] for name in _FIELDS)]
         self.save.click(event(save), given, self.outputs, concurrency_limit=2, **QUEUED)
         self.create.click(event(create), [self.new_name], [*everything, self.new_name], concurrency_limit=1, **QUEUED)
@@ -175,6 +187,7 @@ def values(view: ProjectView) -> list[Any]:
         policy.cron,
         list(policy.kinds),
         *learning_fields.values(view),
+        *refining_fields.values(view.refining),
         # With its heads: what a page is filled with later does not reach those of an event.
         {"headers": [t("name"), t("what to look at"), t("lowest"), t("highest")], "data": criteria or [["", "", 1, 5]]},
         due,

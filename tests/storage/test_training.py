@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from storage import annotations, items, registry, runs
+from storage import annotations, items, projects, registry, runs
 from storage.configs import DpoConfig, GenerateConfig, RewardConfig
 from storage.enums import ModelKind, Outcome, RunKind, RunStatus, Split
 from storage.errors import Conflict, FeedbackError, Invalid, NotEnoughData
 from storage.models import ModelVersion, Project, Run, Snapshot
-from storage.training import preview, queue_generate, queue_training
+from storage.training import preview, queue_generate, queue_refine, queue_training
 from tests import factories
 
 
@@ -74,6 +74,24 @@ def test_what_was_set_for_the_parent_is_inherited(session: Session, project: Pro
     reward = queue(RunKind.REWARD)
     assert (reward.asked, reward.parent_version_id) == ({}, None), "a policy is no reward model's parent"
     assert RewardConfig(**reward.config).center_rewards_coefficient == 0.01
+
+
+def test_a_refine_run_is_as_the_project_says_unless_it_is_told(session: Session, project: Project) -> None:
+    factories.make_item(session, project)
+    user = factories.make_user(session)
+    lease = factories.make_lease(session, project, user)
+    said = annotations.CritiqueInput(lease.completions[0][0], "Too long.")
+    annotations.submit(session, lease.assignment_id, user, annotations.Submission(critiques=[said]))
+    own = {"refiner": "endpoint", "endpoint_model": "big", "samples": 8, "temperature": 0.7}
+    projects.update_project(session, project, annotation_settings={"refining": own})
+
+    def queue(**values: object) -> dict[str, object]:
+        config = queue_refine(session, project, values, default_base_model="starter").config
+        return {name: config[name] for name in own}
+
+    assert queue() == own
+    assert queue(samples=2, endpoint_model="small") == own | {"samples": 2, "endpoint_model": "small"}
+    assert queue(refiner="champion") == own | {"refiner": "champion", "endpoint_model": None}
 
 
 @pytest.mark.parametrize(

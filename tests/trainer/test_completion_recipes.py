@@ -14,13 +14,14 @@ from transformers import AutoModelForCausalLM
 
 from storage.configs import SamplingSettings
 from storage.errors import NotEnoughData
+from storage.wordings import MIXED, NEGATIVE, POSITIVE, Templates
 from tests.trainer.conftest import Executor, FolderMaker, single_rows_of
 from trainer.conditions import read_condition
 from trainer.folder import RunFolder
 from trainer.policy import Request, make_generator
 from trainer.recipes.conditional import feedback_in_words
 from trainer.recipes.kto import label_weights
-from trainer.templates import MIXED, NEGATIVE, POSITIVE, Templates, condition_messages
+from trainer.templates import condition_messages
 
 KINDS = ["sft", "kto", "conditional"]
 STEPS: dict[str, Any] = {"max_steps": 3, "eval_steps": 3}

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from storage.critique_configs import RefineConfig
 from storage.enums import RunKind
 from storage.errors import Invalid
+from storage.wordings import Templates
 from tests.trainer.conftest import Executor, Outcome
 from tests.trainer.test_scoring import rewards  # noqa: F401  a fixture
 from trainer.conditions import Condition, write_condition
@@ -25,7 +26,6 @@ from trainer.policy import STARTER, load_policies, resolve_base_model
 from trainer.starter import checker, grammar
 from trainer.starter.critiques import wanted_values
 from trainer.starter.facets import FACETS, Request
-from trainer.templates import Templates
 
 FolderMaker = Callable[..., RunFolder]
 

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import trainer
 from benchmarks.starter import FOLDER, balanced_accuracy, judged, load, refine_share, sample
+from storage.wordings import NO, YES
 from trainer.starter import checker, grammar
 from trainer.starter.lessons import write_lesson
 from trainer.starter.tokens import encode_lesson
-from trainer.templates import NO, YES
 
 TRAINER = Path(trainer.__file__).parent
 

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from feedback_app import plots
-from feedback_app.handlers import data, models, people, project, runs
+from feedback_app.handlers import data, models, people, project, refining, runs
 from feedback_app.pages import models_tab, render, runs_tab, users_tab
+from storage.configs import RefinerSettings, TemplateSettings
 from storage.enums import Role, RunKind, RunStatus, Split, VersionStatus
 from storage.errors import Conflict, FeedbackError, Invalid, NotEnoughData, NotFound
 from storage.run_events import MetricPoint, add_log, add_metrics
 from storage.runs import finish_run, heartbeat
+from storage.wordings import Templates
 from tests import factories
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
@@ -247,6 +249,8 @@ VALUES = {
     "cron": "0 3 * * *",
     "kinds": ["dpo"],
 }
+REFINING = {"refiner": "endpoint", "endpoint_model": " big ", "samples": 8, "warmth": 0.7}
+WORDINGS = refining.as_fields(Templates())
 CRITERIA = [["quality", "overall", 1, 5], ["", "", 1, 5], ["tone", "", 0, 10.0]]
 
 
@@ -258,11 +262,26 @@ def test_a_project_is_saved_and_says_when_it_trains(house, olga):
     assert view.tags == ("wrong fact", "rude")
     assert (view.annotating.daily_target, view.annotating.order) == (40, "judge_first")
     assert not view.annotating.playground
-    asked = {"comparison_weight": 0.5, "review_share": 0.2}
+    ours = refining.default_wordings(house.ctx, olga, name)
+    assert ours == refining.as_fields(view.refining.wordings)
+    asked = {
+        "comparison_weight": 0.5,
+        "review_share": 0.2,
+        **REFINING,
+        **ours,
+        "judge": "{critique}?\n---\nNow {critique}?",
+    }
     project.save(house.ctx, olga, name, VALUES | asked, CRITERIA)
     project.save(house.ctx, olga, name, VALUES, CRITERIA)  # an older page does not know them: they stay
     kept = project.see_project(house.ctx, olga, name)
     assert (kept.policy.comparison_weight, kept.annotating.review_share) == (0.5, 0.2)
+    assert kept.annotating.refining == RefinerSettings(
+        refiner="endpoint", endpoint_model="big", samples=8, temperature=0.7
+    )
+    assert kept.annotating.templates == TemplateSettings(judge=("{critique}?", "Now {critique}?")), "the rest is ours"
+    project.save(house.ctx, olga, name, VALUES | REFINING | ours | {"refiner": "champion"}, CRITERIA)
+    back = project.see_project(house.ctx, olga, name).annotating
+    assert (back.templates, back.refining.endpoint_model) == (TemplateSettings(), None)
     assert [(one.name, one.low, one.high) for one in view.criteria] == [("quality", 1, 5), ("tone", 0, 10)]
     assert "50 more annotations" in view.due.reason
 
@@ -282,6 +301,14 @@ def test_a_project_is_saved_and_says_when_it_trains(house, olga):
         ({"rating_weight": -1}, CRITERIA),
         ({"review_share": 2}, CRITERIA),
         ({"kinds": "dpo; rm"}, CRITERIA),
+        (REFINING | {"samples": 0}, CRITERIA),
+        (REFINING | {"refiner": ["champion"]}, CRITERIA),
+        (REFINING | {"refiner": None}, CRITERIA),
+        (WORDINGS | {"refine": "Again, please."}, CRITERIA),
+        (WORDINGS | {"refine": "{critique} {colour}"}, CRITERIA),
+        (WORDINGS | {"judge": "{critique}?\n---\n"}, CRITERIA),
+        (WORDINGS | {"positive": " "}, CRITERIA),
+        (WORDINGS | {"yes": None}, CRITERIA),
         ({}, [["quality", "", 5, 1]]),
         ({}, [["a", "", 1, 5], ["a", "", 1, 5]]),
         ({}, [["a", "", "low", 5]]),

@@ -16,6 +16,7 @@ from storage.configs import TemplateSettings, parse
 from storage.critique_configs import ConditionalConfig
 from storage.enums import Split
 from storage.models import Message
+from storage.wordings import MIXED, NEGATIVE, Templates, templates_of
 from trainer.callbacks import EventCallback
 from trainer.completions import completion_form
 from trainer.conditions import Condition
@@ -24,7 +25,7 @@ from trainer.folder import Job, RunFolder
 from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments, watched
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
 from trainer.recipes.sft import SftCollator, WeightedSftTrainer
-from trainer.templates import MIXED, NEGATIVE, Templates, condition_messages, templates_of, told
+from trainer.templates import condition_messages, told
 
 GOOD, FAIR = 0.75, 0.4  # ratings from which a completion counts as good, and as fair
 

@@ -21,12 +21,13 @@ from storage.configs import TemplateSettings, parse
 from storage.critique_configs import SdftConfig
 from storage.enums import Split
 from storage.errors import Invalid, NotEnoughData
+from storage.wordings import Templates, templates_of
 from trainer.callbacks import EventCallback, Watched
 from trainer.datasets import mean_weight, messages_of, prompt_ids, read_rows, training_length
 from trainer.folder import Job, RunFolder
 from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments, watched
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
-from trainer.templates import Templates, filled, templates_of, told
+from trainer.templates import filled, told
 
 
 def run(folder: RunFolder, job: Job) -> dict[str, Any]:
