@@ -31,6 +31,7 @@ def measure(args: argparse.Namespace) -> Outcome:
     arms, sizes, seeds = (SHORT, SHORT_SIZES, SHORT_SEEDS) if args.quick else (ARMS, SIZES, FULL_SEEDS)
     if args.seeds:
         seeds = range(args.seeds[0], args.seeds[1])
+    sizes = tuple(args.sizes or sizes)
     ledger = args.home / "cells.jsonl"
     for seed in seeds:
         _run_seed(args.home, ledger, seed, arms, sizes)
@@ -93,6 +94,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--home", type=Path, default=Path("data/language_feedback"), help="where cells are kept")
     parser.add_argument("--real", action="store_true", help="critiques of real people instead (minutes)")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="other seeds, END not included")
+    parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, metavar="N", help="annotations: 50, 200, 800")
 
 
 if __name__ == "__main__":

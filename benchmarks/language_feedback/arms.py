@@ -28,13 +28,14 @@ class Arm:
 
 BASE = Arm("base", ratings=False)
 RATINGS = Arm("ratings")
+LONGER = Arm("ratings x3", times=3)
 DEFAULT = Arm("ratings + critiques", critiques=True)
 SHUFFLED = Arm("ratings + shuffled critiques", critiques=True, shuffled=True)
 ARMS = (
     BASE,
     RATINGS,
     Arm("ratings + SFT on the best", settings={"sft_weight": 1.0}),
-    Arm("ratings x3", times=3),
+    LONGER,
     Arm("critiques only", ratings=False, critiques=True),
     DEFAULT,
     SHUFFLED,

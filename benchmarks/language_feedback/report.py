@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.language_feedback.arms import BASE, DEFAULT, RATINGS, SHUFFLED
+from benchmarks.language_feedback.arms import BASE, DEFAULT, LONGER, RATINGS, SHUFFLED
 
 DRAWS = 4_000
 Cells = dict[tuple[str, int], dict[int, dict[str, Any]]]  # (arm, size) -> seed -> result
@@ -90,13 +90,15 @@ def _from_critiques(pairs: dict[str, int]) -> int:
 
 
 def verdicts(cells: Cells, sizes: tuple[int, ...]) -> dict[str, Interval]:
-    """The registered differences that can be told, by name."""
+    """The registered differences that can be told, by name, and what the critiques' time would have bought instead."""
     found = {}
     for size in sizes:
         for other in (RATINGS, SHUFFLED):
             gap = difference(cells, size, DEFAULT.name, other.name)
             if gap is not None:
                 found[f"default - {other.name} at {size}"] = gap
+        equal = difference(cells, size, DEFAULT.name, LONGER.name)
+        found |= {f"equal human time: default - {LONGER.name} at {size}": equal} if equal else {}
     beyond = difference(cells, 200, DEFAULT.name, RATINGS.name, 800)
     return found | ({"default at 200 - ratings at 800": beyond} if beyond else {})
 
@@ -112,11 +114,11 @@ def plot(cells: Cells, sizes: tuple[int, ...], arms: list[str], path: Path) -> N
     base = mean_quality(cells, 0, BASE.name)
     if base is not None:
         axes.axhline(base.mean, color="grey", linestyle=":", label=f"base ({base.mean:.2f})")
-    for arm in arms:
+    for number, arm in enumerate(arms):
         points = [(size, quality) for size in sizes if (quality := mean_quality(cells, size, arm))]
         if points:
             spread = [[q.mean - q.low for _, q in points], [q.high - q.mean for _, q in points]]
-            where = [size for size, _ in points]
+            where = [size * 1.03 ** (number - len(arms) / 2) for size, _ in points]  # side by side
             axes.errorbar(where, [q.mean for _, q in points], yerr=spread, marker="o", capsize=3, label=arm)
     axes.set(xscale="log", xlabel="annotations", ylabel="quality on unseen prompts (0 worst, 1 best)")
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
