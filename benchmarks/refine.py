@@ -29,6 +29,7 @@ from trainer.folder import Job, RunFolder
 from trainer.judge import answer_tokens
 from trainer.policy import STARTER, Policies, load_policies, resolve_base_model
 from trainer.recipes import refine
+from trainer.refining import Candidate, select
 from trainer.run import default_threads, quiet_environment
 from trainer.starter import checker, grammar
 from trainer.starter.critiques import wanted_values
@@ -139,14 +140,14 @@ def _ids(tokenizer: Any, messages: Any) -> torch.Tensor:
 def _quality(asked: list[Asked], drafts: list[dict[str, Any]]) -> dict[str, float]:
     """Shares that mend what was criticised and keep the rest: of those selected, and of all that were not refused."""
     by_critique = {draft["critique_id"]: draft["candidates"] for draft in drafts}
-    selected, every = [], []
+    selected, every, config = [], [], RefineConfig()
     for request, row, wanted in asked:
-        candidates = by_critique.get(row["critique_id"], [])
-        right = [checker.read_reply(request, one["text"]) == wanted for one in candidates]
-        scores = [one["judge"] - 0.3 * one["changed"] for one in candidates]
-        if candidates and max(one["judge"] for one in candidates) >= 0.5:
-            selected.append(right[scores.index(max(scores))])
-            every.append(sum(right) / len(right))
+        candidates = [Candidate(**one) for one in by_critique.get(row["critique_id"], [])]
+        kept, _ = select(candidates, 1, config.min_judge, config.change_penalty)
+        right = {one.text: checker.read_reply(request, one.text) == wanted for one in candidates}
+        if kept:
+            selected.append(right[kept[0].text])
+            every.append(sum(right.values()) / len(right))
     return {
         "selected": sum(selected) / max(1, len(selected)),
         "at_random": sum(every) / max(1, len(every)),
