@@ -2,7 +2,8 @@
 
 Starts `feedback-app up --demo` on an empty data folder, waits for the login page and for the first item, then judges
 items in a real Chromium while a DPO run is going on in a worker beside it. A click counts from the mouse to the next
-item standing in the page (which is both figures of the promise at once: submit and next item). In full it also opens and
+item standing in the page (which is both figures of the promise at once: submit and next item). In full it also opens
+and
 closes the application fifty times in one process, and counts the file descriptors left open.
 """
 

@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import uvicorn
@@ -37,6 +37,9 @@ from feedback_app.settings import Settings
 from storage.engine import CONNECTIONS, make_engine, make_sessions, read_only, translate_errors
 from storage.errors import Conflict, FeedbackError, Invalid, NotAllowed, NotFound, StoreUnavailable
 from storage.schema import require_current
+
+if TYPE_CHECKING:
+    from gradio import Blocks
 
 STATIC = Path(__file__).parent / "static"
 KIB, MIB = 1024, 1024 * 1024
@@ -123,7 +126,7 @@ def _mount_pages(app: FastAPI, ctx: Context) -> FastAPI:
     ):
         app = gr.mount_gradio_app(
             app,
-            build(ctx),
+            _built(build, ctx),
             path,
             auth_dependency=auth_dependency(roles),
             theme=theme.make_theme(),
@@ -138,6 +141,19 @@ def _mount_pages(app: FastAPI, ctx: Context) -> FastAPI:
             max_file_size=ctx.settings.max_upload_mb * MIB,
         )
     return app
+
+
+def _built(build: Callable[[Context], Blocks], ctx: Context) -> Blocks:
+    """A page's blocks. Gradio makes a whole application of routes three times while blocks are built, of which the one
+    made by `mount_gradio_app` replaces all: without them the first page is there a second earlier."""
+    from gradio.routes import App
+
+    make = App.create_app
+    App.create_app = staticmethod(lambda *_, **__: None)  # type: ignore[method-assign]  # put back at once
+    try:
+        return build(ctx)
+    finally:
+        App.create_app = make  # type: ignore[method-assign]  # what it was
 
 
 async def _denied(scope: Scope, receive: Receive, send: Send) -> None:
