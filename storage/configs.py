@@ -249,13 +249,13 @@ class PlaygroundConfig(Settings):
 
 
 T = TypeVar("T", bound=Settings)
+_LONGEST_ECHO = 60  # characters of a refused value in the line that refuses it
 
 
 def parse(kind: type[T], values: dict[str, Any]) -> T:
     """Validate `values` as settings of `kind`; raises `Invalid` with one line that names the key and the mend."""
     try:
         return kind.model_validate(values)
-_LONGEST_ECHO = 60  # characters of a refused value in the line that refuses it
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "value"
