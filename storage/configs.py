@@ -183,6 +183,10 @@ class SnapshotSettings(SourceWeights):
     use_comparisons: bool = True
     use_ratings: bool = True
     use_refinements: bool = True
+    # Of rules (storage.rule_rows); what people say trains reward models, so a reward model takes none of it.
+    use_rules: bool = True
+    rule_weight: float = Field(0.5, ge=0, le=10)  # written under a rule, over what was written without it
+    rule_anchors: float = Field(1.0, ge=0, le=10)  # completions out of every scope, for each such pair
     min_train_pairs: int = Field(16, ge=1)
     min_test_pairs: int = Field(1, ge=0)
 
@@ -232,6 +236,8 @@ class GenerateConfig(Settings):
     batch_size: int = Field(32, ge=1, le=1024)
     # Set by storage.resolution: answer the prompts of these critiques again, instead of filling the queue.
     critique_ids: tuple[int, ...] = ()
+    # Write what rules are trained on, instead of filling the queue: `prompts` prompts in scope, and anchors.
+    for_rules: bool = False
     candidate_share: float = Field(0.0, ge=0, le=1)  # of prompts where one completion comes from the newest candidate
     seed: int = 0
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16|float16)$")

@@ -124,6 +124,8 @@ class PairSource(StrEnum):
     UNREVIEWED_REFINEMENT = "unreviewed_refinement"  # by a model alone
     RATING = "rating"  # what was said of one completion by itself
     CRITIQUE = "critique"
+    RULE = "rule"  # written under a rule, over what was written without it
+    ANCHOR = "anchor"  # the base model's own, on a prompt out of every rule's scope
 
 
 class SnapshotForm(StrEnum):
@@ -151,6 +153,16 @@ class ResolutionVerdict(StrEnum):
     PARTLY = "partly"
     NOT = "not"
     WORSE = "worse"
+
+
+class RuleState(StrEnum):
+    """Where a rule stands; see `storage.rules`."""
+
+    SUGGESTED = "suggested"
+    ON = "on"  # in the system prompt, and in training
+    LEARNED = "learned"  # in training alone: the model does it without being told
+    OFF = "off"
+    DISMISSED = "dismissed"
 
 
 class RunKind(StrEnum):

@@ -53,6 +53,7 @@ from storage.models import (
     UserSession,
     utc_now,
 )
+from storage.rules import forget_words
 from storage.taint import Tainted, taint
 
 ERASED_SOURCE = "erased"  # of a prompt that was blanked; none is written for again
@@ -145,6 +146,7 @@ def _empty_annotations(session: Session, user: User, now: datetime, result: Eras
     session.execute(mine.with_for_update())  # see storage.taint
     tainted = taint(session, mine, now)
     written += _answers_to(session, user)
+    forget_words(session, session.scalars(select(Critique.id).where(Critique.annotation_id.in_(mine))).all())
     for table in _SAID:
         result.deleted[table.__tablename__] = _run(session, delete(table).where(table.annotation_id.in_(mine)))
     _free_items(session, user)

@@ -22,6 +22,7 @@ from storage.models import (
     SnapshotRowAnnotation,
     SnapshotRowCritique,
     SnapshotRowRefinement,
+    SnapshotRowRule,
 )
 
 LEAST_PREFIX = 4  # characters of a hash that name a snapshot
@@ -41,12 +42,13 @@ class RowView(NamedTuple):
     annotation_ids: list[int]
     critique_ids: list[int]
     refinement_ids: list[int]
+    rule_ids: list[int]
 
 
 class Cause(NamedTuple):
     """Why a row differs: which row of feedback, and what happened to it."""
 
-    what: str  # annotation, critique, refinement or settings
+    what: str  # annotation, critique, refinement, rule or settings
     id: int | None
     happened: str  # new, withdrawn, revised, edited, removed, accepted, edited, rejected, …
 
@@ -185,6 +187,7 @@ def _views(session: Session, ids: Iterable[int]) -> dict[int, RowView]:
         _ties(session, SnapshotRowAnnotation, SnapshotRowAnnotation.annotation_id, wanted),
         _ties(session, SnapshotRowCritique, SnapshotRowCritique.critique_id, wanted),
         _ties(session, SnapshotRowRefinement, SnapshotRowRefinement.refinement_id, wanted),
+        _ties(session, SnapshotRowRule, SnapshotRowRule.rule_id, wanted),
     ]
     views = {}
     for chunk in chunks(wanted):
@@ -236,6 +239,7 @@ class _Reasons:
         for one in row.refinement_ids:
             if (found := self._refinements.get(one)) is not None and found.status is RefinementStatus.REJECTED:
                 causes.append(Cause("refinement", one, "rejected"))
+        causes += [Cause("rule", one, "reworded, or no longer in training") for one in row.rule_ids]
         return causes or self._otherwise()
 
     def of_added(self, row: RowView) -> list[Cause]:
@@ -247,6 +251,7 @@ class _Reasons:
             if one not in self._in_a[SnapshotRowAnnotation]
         ]
         causes += self._newly_refined(row)
+        causes += [Cause("rule", one, "new") for one in row.rule_ids]
         return causes or self._otherwise()
 
     def of_changed(self, before: RowView, after: RowView) -> list[Cause]:
@@ -259,6 +264,7 @@ class _Reasons:
             for one in sorted(set(before.critique_ids) - set(after.critique_ids))
         ]
         causes += [Cause("critique", one, "new") for one in sorted(set(after.critique_ids) - set(before.critique_ids))]
+        causes += [Cause("rule", one, "new") for one in sorted(set(after.rule_ids) - set(before.rule_ids))]
         if before.source is not after.source:
             causes += self._newly_refined(after)
         return causes or self._otherwise()

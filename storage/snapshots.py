@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -24,7 +25,7 @@ from sqlalchemy.orm import Session
 from storage.arrow import to_table
 from storage.artifacts import publish_folder
 from storage.configs import SnapshotSettings
-from storage.enums import SnapshotForm, Split
+from storage.enums import PairSource, SnapshotForm, Split
 from storage.errors import Conflict, FeedbackError, NotEnoughData, NotFound
 from storage.forms import feedback, preference, prompt_completion, unpaired
 from storage.forms.rows import Row
@@ -36,9 +37,11 @@ from storage.models import (
     SnapshotRowAnnotation,
     SnapshotRowCritique,
     SnapshotRowRefinement,
+    SnapshotRowRule,
     utc_now,
 )
 from storage.preferences import PairCounts, PairSet
+from storage.rule_rows import with_rules
 from storage.taint import check_snapshot
 
 
@@ -74,7 +77,8 @@ def build_snapshot(
     Raises `NotEnoughData` with the number that is missing.
     """
     counts = PairCounts()
-    rows = _in_stable_order(FORMS[form].stream(session, project, settings, counts))
+    found = FORMS[form].stream(session, project, settings, counts)
+    rows = _in_stable_order(with_rules(session, project, found, form, settings, counts))
     _require_enough(rows, counts, settings, FORMS[form].rows)
     content_hash = _content_hash(rows, form)
     existing = _find(session, project, content_hash)
@@ -121,7 +125,9 @@ def _report(rows: _Rows, counts: PairCounts) -> dict[str, Any]:
         }
     sums = PairSet([], counts)
     pairs = sum(len(of_split) for of_split in rows.values())
-    return {"pairs": pairs, "used": sums.used, "left_out": sums.left_out, "splits": by_split}
+    taught = Counter(str(one.id) for of_split in rows.values() for _, row in of_split for one in row.rules)
+    of_rules = {"rules": dict(sorted(taught.items()))} if taught else {}
+    return {"pairs": pairs, "used": sums.used, "left_out": sums.left_out, "splits": by_split, **of_rules}
 
 
 def snapshot_paths(snapshot: Snapshot, home: Path) -> dict[Split, Path]:
@@ -175,7 +181,7 @@ def _content_hash(rows: _Rows, form: SnapshotForm) -> str:
 def _require_enough(rows: _Rows, counts: PairCounts, settings: SnapshotSettings, name: str) -> None:
     wanted = {Split.TRAIN: settings.min_train_pairs, Split.TEST: settings.min_test_pairs}
     for split, least in wanted.items():
-        have = len(rows[split])
+        have = sum(row.source is not PairSource.ANCHOR for _, row in rows[split])
         if have < least:
             left_out = ", ".join(f"{reason} {n}" for reason, n in PairSet([], counts).left_out.items())
             everything = sum(len(of_split) for of_split in rows.values())
@@ -251,6 +257,7 @@ def _tie(connection: Connection, stored: list[tuple[int, Row]]) -> None:
         (SnapshotRowAnnotation, "annotation_id", [(i, one) for i, row in stored for one in row.annotation_ids]),
         (SnapshotRowCritique, "critique_id", [(i, one.id) for i, row in stored for one in row.critiques]),
         (SnapshotRowRefinement, "refinement_id", [(i, one) for i, row in stored for one in row.refinement_ids]),
+        (SnapshotRowRule, "rule_id", [(i, one.id) for i, row in stored for one in row.rules]),
     ]
     for table, name, pairs in ties:
         if pairs:

@@ -70,9 +70,10 @@ def queue_training(
     asked = inherit(_policy_weights(project) | dict(values), _asked_of(session, parent, recipe.config))
     for_run, for_snapshot = _divide(asked, recipe.config)
     config = parse(recipe.config, for_run)
-    snapshot = build_snapshot(
-        session, project, parse(SnapshotSettings, for_snapshot), home, kind.form or SnapshotForm.PREFERENCE
-    )
+    wanted = parse(SnapshotSettings, for_snapshot)
+    if kind is RunKind.REWARD:
+        wanted = wanted.model_copy(update={"use_rules": False})
+    snapshot = build_snapshot(session, project, wanted, home, kind.form or SnapshotForm.PREFERENCE)
     train_pairs = int(snapshot.report["splits"][Split.TRAIN.value]["pairs"])
     return queue_run(
         session,

@@ -18,6 +18,7 @@ from storage.items import add_item
 from storage.models import Assignment, Conversation, JsonObject, Message, Project, User, utc_now
 from storage.playground import held, take_back
 from storage.prompts import PLAYGROUND_SOURCE, add_completion, add_prompt, insert_once, storable
+from storage.rule_scope import note_rules
 
 
 class Turn(NamedTuple):
@@ -43,6 +44,7 @@ class WrittenTurn(NamedTuple):
     token_count: int
     mean_logprob: float
     latency_ms: float
+    rules: Sequence[Sequence[int]] = ()  # that stood in the system prompt, as (id, revision)
 
 
 def turns_waiting(session: Session, project_id: int) -> list[Turn]:
@@ -126,10 +128,12 @@ def enter_written(
         return
     project, user = session.get_one(Project, talk.project_id), session.get_one(User, talk.user_id)
     prompt = add_prompt(session, project, talk.messages, PLAYGROUND_SOURCE).row
-    completions = [
-        add_completion(session, prompt, one.text, CompletionOrigin.MODEL, run_id=run_id, **_origin(one)).row
-        for one in written
-    ]
+    completions = []
+    for one in written:
+        added = add_completion(session, prompt, one.text, CompletionOrigin.MODEL, run_id=run_id, **_origin(one))
+        if added.created:
+            note_rules(session, added.row.id, one.rules)
+        completions.append(added.row)
     distinct = list({completion.id: completion for completion in completions}.values())
     item = add_item(session, prompt, distinct, ItemKind.PLAYGROUND, owner=user).row
     moment = now or utc_now()
@@ -153,4 +157,4 @@ def enter_written(
 
 
 def _origin(one: WrittenTurn) -> JsonObject:
-    return {key: value for key, value in one._asdict().items() if key != "text"}
+    return {key: value for key, value in one._asdict().items() if key not in ("text", "rules")}

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage import accounts, annotations, audit, items, projects, prompts, registry, runs
+from storage import accounts, annotations, audit, items, projects, prompts, registry, rules, runs
 from storage.configs import DpoConfig, GenerateConfig, RewardConfig, Settings, SnapshotSettings
 from storage.enums import (
     Admission,
@@ -34,6 +34,7 @@ from storage.models import (
     ApiToken,
     AuditEvent,
     Completion,
+    CompletionRule,
     CompletionScore,
     Conversation,
     Evaluation,
@@ -53,6 +54,7 @@ from storage.models import (
     SnapshotRowAnnotation,
     SnapshotRowCritique,
     SnapshotRowRefinement,
+    SnapshotRowRule,
     Standing,
     User,
     Webhook,
@@ -267,6 +269,11 @@ def _fill_learning(session: Session, annotation: Annotation, snapshot: Snapshot,
             Resolution(critique_id=critique.id, completion_id=written.id, version_id=version.id, held_out=False),
         ]
     )
+    project = session.get_one(Project, item.project_id)
+    rule = rules.add_rule(session, project, {"name": "dates", "instruction": "Give a date."}, None)
+    rules.tie_critiques(session, rule, [critique.id])
+    session.add(CompletionRule(completion_id=written.id, rule_id=rule.id, revision=1))
+    session.add(SnapshotRowRule(snapshot_row_id=row.id, rule_id=rule.id))
     session.flush()
 
 

@@ -20,6 +20,7 @@ from storage.models import Completion, ModelVersion, Project, Prompt, Run
 from storage.prompts import add_completion
 from storage.registry import base_version, champion, list_versions, newest_candidate, next_number, register_version
 from storage.resolution import enter_answers, prompts_of
+from storage.rule_scope import note_rules, rule_book
 from storage.runs import add_log
 from storage.scores import Score, add_scores
 from storage.snapshots import snapshot_paths, verify_snapshot
@@ -27,6 +28,7 @@ from storage.turns import take_up_again
 from trainer.folder import Job, RunFolder
 from trainer.place import Place, adapter_of, rewards_for
 from trainer.refine_bridge import refine_job
+from trainer.rules import for_rules, request, rules_told
 
 
 def lay_out(session: Session, run: Run, place: Place) -> RunFolder:
@@ -82,20 +84,13 @@ def _generate_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
     settings = parse(GenerateConfig, run.config)
     first = champion(session, run.project) or base_version(session, run.project, place.default_base_model)
     second = challenger(session, run.project, first) if settings.candidate_share > 0 else None
-    if settings.critique_ids:
-        prompts = prompts_of(session, settings.critique_ids)
+    if settings.for_rules:
+        second = _anchoring(session, run, first, place)
+        rows = for_rules(session, run.project, settings.prompts, first, second)
     else:
-        prompts = prompts_to_generate(session, run.project, settings.prompts)
-    if not prompts:
-        raise NotEnoughData("every prompt has an open item already; add prompts, or judge the open items")
-    rng = random.Random(f"{run.id}:{run.seed}")
-    rows = []
-    for prompt in prompts:
-        versions = [first.name] * settings.completions_per_prompt
-        if second is not None and rng.random() < settings.candidate_share:
-            versions[-1] = second.name
-        rows.append({"prompt_id": prompt.id, "messages": prompt.messages, "versions": versions})
+        rows = _for_queue(session, run, settings, first, second)
     writers = [first] if second is None else [first, second]
+    add_log(session, run.id, rules_told(session, run.project, rows))
     atomic_write(folder.requests, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     return Job(
         recipe=run.kind,
@@ -109,6 +104,32 @@ def _generate_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
         rewards=rewards_for(session, run, first, place),
         sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
     )
+
+
+def _for_queue(
+    session: Session, run: Run, settings: GenerateConfig, first: ModelVersion, second: ModelVersion | None
+) -> list[dict[str, Any]]:
+    if settings.critique_ids:
+        prompts = prompts_of(session, settings.critique_ids)
+    else:
+        prompts = prompts_to_generate(session, run.project, settings.prompts)
+    if not prompts:
+        raise NotEnoughData("every prompt has an open item already; add prompts, or judge the open items")
+    rng = random.Random(f"{run.id}:{run.seed}")
+    book = rule_book(session, run.project)
+    rows = []
+    for prompt in prompts:
+        versions = [first.name] * settings.completions_per_prompt
+        if second is not None and rng.random() < settings.candidate_share:
+            versions[-1] = second.name
+        rows.append(request(prompt, versions, book))
+    return rows
+
+
+def _anchoring(session: Session, run: Run, first: ModelVersion, place: Place) -> ModelVersion | None:
+    """The base model, which writes anchors, where it is not the champion and shares its weights in memory."""
+    base = base_version(session, run.project, place.default_base_model)
+    return base if base.id != first.id and base.base_model == first.base_model else None
 
 
 def _playground_job(session: Session, run: Run, config: dict[str, Any], folder: RunFolder, place: Place) -> Job:
@@ -178,6 +199,8 @@ def enter_completions(session: Session, run: Run, folder: RunFolder, result: dic
                 mean_logprob=row["mean_logprob"],
                 latency_ms=row["latency_ms"],
             )
+            if added.created:
+                note_rules(session, added.row.id, row.get("rules", ()))
             by_prompt.setdefault(prompt.id, []).append(added.row)
             for name, value in row.get("scores", {}).items():
                 scores.append(Score(added.row.id, versions[name].id, value))
@@ -186,6 +209,8 @@ def enter_completions(session: Session, run: Run, folder: RunFolder, result: dic
     if settings.critique_ids:
         answers = {prompt_id: completions[0] for prompt_id, completions in by_prompt.items()}
         return result | {"items": enter_answers(session, run, versions[next(iter(job.adapters))], answers)}
+    if settings.for_rules:
+        return result
     wanted = settings.completions_per_prompt
     kind = ItemKind.SINGLE if wanted == 1 else ItemKind.PAIR
     items = 0

@@ -154,7 +154,12 @@ def _shorten_message(
 
 
 def tokenise_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_length: int) -> list[TokenisedPair | str]:
-    """Token ids of snapshot rows, or the reason why one is left out; rendered together, which is twice as quick."""
+    """Token ids of snapshot rows, or the reason why one is left out; rendered together, which is twice as quick.
+
+    A row without a rejected completion (an anchor, see `storage.rule_rows`) is one whose two sides are the same: of
+    DPO's loss only the term of supervised learning is left, whatever the preference term weighs.
+    """
+    rows = [row if len(row["rejected"]) else {**row, "rejected": row["chosen"]} for row in rows]
     prompts = [messages_of(row["prompt"]) for row in rows]
     alone = render(tokenizer, prompts, add_generation_prompt=True)
     chosen = render(
@@ -238,7 +243,7 @@ def _pair_rows(tokenizer: Any, rows: list[dict[str, Any]], max_length: int) -> l
             "chosen_ids": pair.chosen,
             "rejected_ids": pair.rejected,
             "length": len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)),
-            "first_wins": row["chosen_id"] < row["rejected_id"],
+            "first_wins": row["rejected_id"] is not None and row["chosen_id"] < row["rejected_id"],
         }
         found.append(TokenRow(values, pair.shortened))
     return found

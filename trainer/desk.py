@@ -16,8 +16,9 @@ from storage.engine import read_only
 from storage.enums import CompletionOrigin
 from storage.errors import FeedbackError
 from storage.models import Completion, ModelVersion, Prompt, Run
-from storage.prompts import content_hash
+from storage.prompts import PLAYGROUND_SOURCE, content_hash
 from storage.registry import base_version, champion, list_versions
+from storage.rule_scope import rule_book
 from storage.runs import get_run
 from storage.turns import Turn, WrittenTurn
 from trainer.bridge import challenger
@@ -85,9 +86,11 @@ class Desk:
         for version in versions:
             if version.name not in self._adapters:
                 self._adapters[version.name] = adapter_of(version, self._place.home)
+        asked = rule_book(session, run.project).apply(turn.messages, PLAYGROUND_SOURCE)
         return {
             "key": turn.key,
-            "messages": turn.messages,
+            "messages": asked.messages,
+            "rules": asked.rules,
             "versions": [version.name for version in versions],
             "adapters": {version.name: self._adapters[version.name] for version in versions},
             "sampling": parse(SamplingSettings, run.project.sampling).model_dump(),
@@ -131,6 +134,7 @@ def take_in(session: Session, run_id: int, events: Sequence[dict[str, Any]]) -> 
                 WrittenTurn(
                     model_version_id=versions[row["version"]],
                     sampling=event["sampling"],
+                    rules=event.get("rules", ()),
                     **{name: row[name] for name in ("text", "seed", "token_count", "mean_logprob", "latency_ms")},
                 )
                 for row in event["completions"]

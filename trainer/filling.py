@@ -88,7 +88,7 @@ def _wanted(session: Session, project: Project, now: datetime) -> tuple[int, str
     written = session.scalars(
         select(Run).where(Run.project_id == project.id, Run.kind == RunKind.GENERATE).order_by(Run.id.desc()).limit(10)
     ).all()
-    recent = [run for run in written if not run.config.get("critique_ids")]
+    recent = [run for run in written if not run.config.get("critique_ids") and not run.config.get("for_rules")]
     if any(not run.status.ended for run in recent[:1]) or _resting(recent, now):
         return None
     if not prompts_to_generate(session, project, 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,10 @@ from storage.artifacts import atomic_write
 from storage.configs import AnnotationSettings, SamplingSettings, parse
 from storage.critique_configs import RefineConfig
 from storage.errors import Invalid, NotEnoughData
-from storage.models import ModelVersion, Run
-from storage.refinements import Selected, add_model_refinements, critiques_to_refine
+from storage.models import ModelVersion, Prompt, Refinement, Run
+from storage.refinements import Selected, ToRefine, add_model_refinements, critiques_to_refine
 from storage.registry import base_version, champion, get_version, list_versions
+from storage.rule_scope import Applied, note_rules, rule_book, rules_behind
 from storage.runs import add_log
 from trainer.folder import Job, RunFolder
 from trainer.place import Place, adapter_of, rewards_for
@@ -30,12 +31,14 @@ def refine_job(session: Session, run: Run, config: dict[str, Any], folder: RunFo
     if not waiting:
         raise NotEnoughData("no critique waits for a refinement; collect more critiques first")
     refiner = _refiner(session, run, settings, place)
+    asked = _asked(session, run, waiting)
     rows = (
         {
             "critique_id": one.critique_id,
             "completion_id": one.completion_id,
             "prompt_id": one.prompt_id,
-            "messages": one.prompt,
+            "messages": asked[one.prompt_id].messages,
+            "rules": asked[one.prompt_id].rules,
             "completion": one.completion,
             "critique": one.critique,
             "span_start": one.span_start,
@@ -63,6 +66,14 @@ def refine_job(session: Session, run: Run, config: dict[str, Any], folder: RunFo
     return job
 
 
+def _asked(session: Session, run: Run, waiting: Sequence[ToRefine]) -> dict[int, Applied]:
+    """The prompts of critiques, by id, with the rules that are on."""
+    book = rule_book(session, run.project)
+    prompts = {one.prompt_id: one.prompt for one in waiting}
+    sources = {one: session.get_one(Prompt, one).source for one in prompts} if book else {}
+    return {one: book.apply(messages, sources.get(one, "")) for one, messages in prompts.items()}
+
+
 def _refiner(session: Session, run: Run, settings: RefineConfig, place: Place) -> ModelVersion:
     """The version whose base model judges, and which rewrites unless an endpoint does."""
     base = base_version(session, run.project, place.default_base_model)
@@ -83,9 +94,19 @@ def enter_refinements(session: Session, run: Run, folder: RunFolder, result: dic
         return result
     selected = _selected(session, run, map(json.loads, path.read_text("utf-8").splitlines()))
     entered = add_model_refinements(session, run, selected)
+    _note(session, folder, entered.refinements)
     left_out = {reason.replace("_", " "): n for reason, n in entered.left_out.items()}
     add_log(session, run.id, [f"{len(entered.refinements)} refinements stored"])
     return result | {"stored": len(entered.refinements), "not_stored": left_out}
+
+
+def _note(session: Session, folder: RunFolder, refinements: Sequence[Refinement]) -> None:
+    """Under which rules each refinement was written: those of its completion's prompt."""
+    asked = {row["completion_id"]: row.get("rules") for row in map(json.loads, folder.requests.open(encoding="utf-8"))}
+    for one in refinements:
+        rules = asked.get(one.completion_id)
+        if rules and not rules_behind(session, one.refined_id):
+            note_rules(session, one.refined_id, rules)
 
 
 def _selected(session: Session, run: Run, rows: Iterable[dict[str, Any]]) -> list[Selected]:

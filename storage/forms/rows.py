@@ -27,8 +27,16 @@ COMMON = [
     ("annotation_ids", IDS),
     ("critique_ids", IDS),
     ("refinement_ids", IDS),
+    ("rule_ids", IDS),
     ("prompt_hash", pa.string()),
 ]
+
+
+class RowRule(NamedTuple):
+    """A rule that a row teaches, and what it says."""
+
+    id: int
+    instruction: str
 
 
 class Row(NamedTuple):
@@ -47,12 +55,15 @@ class Row(NamedTuple):
     refinement_ids: tuple[int, ...]
     values: dict[str, Any]
     hashed: tuple[str, ...]
+    rules: tuple[RowRule, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 of everything that trains or says why: no ids, no times."""
         said = sorted(json.dumps(one.said) for one in self.critiques)
         content = [self.split.value, self.prompt(), *(self.values[name] for name in self.hashed)]
         whole = [*content, self.source.value, self.weight, said]
+        if self.rules:
+            whole.append(sorted(one.instruction for one in self.rules))
         return hashlib.sha256(json.dumps(whole, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
     def prompt(self) -> list[Message]:
@@ -70,6 +81,7 @@ class Row(NamedTuple):
             "annotation_ids": list(self.annotation_ids),
             "critique_ids": [one.id for one in self.critiques],
             "refinement_ids": list(self.refinement_ids),
+            "rule_ids": [one.id for one in self.rules],
             "prompt_hash": self.prompt_hash,
         }
 

@@ -14,6 +14,7 @@ from storage.models.feedback import (
 from storage.models.outside import ApiRequest, ApiToken, Webhook, WebhookDelivery
 from storage.models.people import AuditEvent, Identity, OneTimeLink, ProjectMember, User, UserSession
 from storage.models.playground import Conversation
+from storage.models.rules import CompletionRule, Rule, RuleCritique, RuleRevision, SnapshotRowRule
 from storage.models.standing import Standing
 from storage.models.training import (
     CompletionScore,
@@ -39,6 +40,7 @@ __all__ = [
     "AuditEvent",
     "Base",
     "Completion",
+    "CompletionRule",
     "CompletionScore",
     "Conversation",
     "Criterion",
@@ -61,6 +63,9 @@ __all__ = [
     "Refinement",
     "RefinementCritique",
     "Resolution",
+    "Rule",
+    "RuleCritique",
+    "RuleRevision",
     "Run",
     "RunLog",
     "RunMetric",
@@ -69,6 +74,7 @@ __all__ = [
     "SnapshotRowAnnotation",
     "SnapshotRowCritique",
     "SnapshotRowRefinement",
+    "SnapshotRowRule",
     "Standing",
     "User",
     "UserSession",

@@ -24,6 +24,7 @@ from storage.enums import (
     RefinementStatus,
     ResolutionVerdict,
     Role,
+    RuleState,
     RunKind,
     RunStatus,
     SelectionReason,
@@ -96,8 +97,8 @@ class Base(DeclarativeBase):
             kind: _enum(kind)
             for kind in (
                 Admission, AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemKind, ItemStatus, LinkPurpose,
-                ModelKind, Outcome, PairSource, RefinementStatus, ResolutionVerdict, Role, RunKind, RunStatus,
-                SelectionReason, SnapshotForm, Split, TurnState, VersionStatus,
+                ModelKind, Outcome, PairSource, RefinementStatus, ResolutionVerdict, Role, RuleState, RunKind,
+                RunStatus, SelectionReason, SnapshotForm, Split, TurnState, VersionStatus,
             )
         },
     }  # fmt: skip

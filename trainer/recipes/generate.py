@@ -1,8 +1,9 @@
 """Write completions for the queue: two or more distinct ones a prompt, by the versions that each request names.
 
-requests.jsonl, one object a prompt: {"prompt_id", "messages", "versions": [one name per completion], "avoid": [texts]}.
+requests.jsonl, one object a prompt: {"prompt_id", "messages", "versions": [one name per completion], "avoid": [texts],
+"prompt": the messages without rules, which is what is scored, "rules": those in `messages` as [[rule, revision]]}.
 out/completions.jsonl, one object a completion: {"prompt_id", "version", "text", "token_count", "mean_logprob",
-"latency_ms", "seed", "scores": {reward version: its reward}}; a prompt's completions stand together.
+"latency_ms", "seed", "rules", "scores": {reward version: its reward}}; a prompt's completions stand together.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class _Prompt:
     messages: list[Message]
     versions: list[str]
     seen: set[str]
+    plain: list[Message]
+    rules: list[list[int]]
     kept: list[tuple[str, Written]] = field(default_factory=list)
 
     def missing(self) -> list[str]:
@@ -44,7 +47,14 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
     config = parse(GenerateConfig, job.config)
     sampling = parse(SamplingSettings, job.sampling)
     prompts = [
-        _Prompt(row["prompt_id"], row["messages"], row["versions"], set(row.get("avoid", [])))
+        _Prompt(
+            row["prompt_id"],
+            row["messages"],
+            row["versions"],
+            set(row.get("avoid", [])),
+            row.get("prompt", row["messages"]),
+            row.get("rules", []),
+        )
         for row in map(json.loads, folder.requests.read_text("utf-8").splitlines())
     ]
     wanted = sum(len(prompt.versions) for prompt in prompts)
@@ -91,6 +101,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
                     "prompt_id": prompt.prompt_id,
                     "version": version,
                     **completion._asdict(),
+                    "rules": prompt.rules,
                     "scores": next(scores),
                 }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -106,7 +117,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
 
 def _scores(folder: RunFolder, job: Job, config: GenerateConfig, prompts: list[_Prompt]) -> list[dict[str, float]]:
     """What each reward version says of each completion, in the order of writing; a broken one costs no completion."""
-    written = [(prompt.messages, completion.text) for prompt in prompts for _, completion in prompt.kept]
+    written = [(prompt.plain, completion.text) for prompt in prompts for _, completion in prompt.kept]
     if not job.rewards or not written:
         return [{} for _ in written]
     try:

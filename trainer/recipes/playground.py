@@ -2,12 +2,13 @@
 
 requests.jsonl grows while the run lives, one object a line:
     {"key", "messages", "versions": [one name per completion], "adapters": {name: folder or null}, "sampling", "seed",
-     "avoid": [texts]}      answer this
+     "avoid": [texts], "rules": [[rule, revision]]}      answer this
     {"stop": key}           nobody waits for it any more
     {"end": true}           finish what is begun, then end: another project waits, or the base model is another now
 events.jsonl tells:
     {"event": "piece", "key", "pieces": [[characters before it, text] per completion]}
-    {"event": "written", "key", "completions": [{"version", "text", "seed", "token_count", ...}], "sampling"}
+    {"event": "written", "key", "completions": [{"version", "text", "seed", "token_count", ...}], "sampling",
+     "rules"}
     {"event": "refused", "key", "message"}
 
 Conversations take turns, a token each, so that nobody waits for somebody else's long completion.
@@ -170,7 +171,8 @@ class _Desk:
             return
         self.answered += 1
         self.tokens += sum(one.token_count for one in answer.kept.values())
-        self._folder.emit("written", key=key, completions=rows, sampling=answer.request["sampling"])
+        asked = {name: answer.request.get(name, []) for name in ("sampling", "rules")}
+        self._folder.emit("written", key=key, completions=rows, **asked)
         self._folder.progress(self.answered, self.answered)
 
 
