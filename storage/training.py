@@ -175,8 +175,8 @@ def queue_refine(
 ) -> Run:
     """Queue a run that rewrites criticised completions as their critiques ask.
 
-    Raises `Invalid` for an unknown key, `NotFound` for a refiner that is not there, `NotEnoughData` when no critique
     What `values` leave open is as the project says (`RefinerSettings` in its annotation settings).
+    Raises `Invalid` for an unknown key, `NotFound` for a refiner that is not there, `NotEnoughData` when no critique
     waits for a refinement, `Conflict` for a second run of one `cause`.
     """
     config = parse(RefineConfig, _refiner_of(project, values) | dict(values))
@@ -199,7 +199,6 @@ def queue_refine(
     )
 
 
-def preview(session: Session, project: Project, settings: SnapshotSettings | None = None) -> Preview:
 def _refiner_of(project: Project, values: Mapping[str, Any]) -> dict[str, Any]:
     """The project's refiner and its settings; a run that names another refiner leaves the endpoint's model out."""
     own = parse(AnnotationSettings, project.annotation_settings or {}).refining.model_dump()
@@ -208,6 +207,7 @@ def _refiner_of(project: Project, values: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
+def preview(session: Session, project: Project, settings: SnapshotSettings | None = None) -> Preview:
     """What training would use if it were started now, and what is missing; changes nothing."""
     wanted = settings or SnapshotSettings()
     counts = PairCounts()
