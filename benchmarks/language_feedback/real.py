@@ -36,9 +36,9 @@ from trainer.scoring import score_completions
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SIZES = (50, 100, 200)
-LEAD = 500  # characters of an article: what the starter's tokens of customer care can hold of it
+LEAD = 250  # characters of an article: its news, in about a hundred of the starter's tokens of customer care
 STRATA = 10  # of equal size by length, within which the length-matched control compares
-QUESTIONS = 150  # that reward models train on; all others test them
+QUESTIONS, TESTED = 80, 200  # that reward models train on, and others that test them
 DRAWS, SEED = 500, 0
 Floats = NDArray[np.float64]
 Say = Callable[[str], None]
@@ -159,7 +159,7 @@ def _fine_grained(store: Store, home: Path, data: Path, say: Say) -> dict[str, s
         name: _train(store, "answers", RunKind.REWARD, {"epochs": 1.0, "seed": SEED, **values})
         for name, values in arms.items()
     }
-    pairs = [pair for number, row in enumerate(rows[QUESTIONS:]) for pair in _judged(number, row)]
+    pairs = [pair for number, row in enumerate(rows[QUESTIONS : QUESTIONS + TESTED]) for pair in _judged(number, row)]
     texts = sorted({(pair.question, text) for pair in pairs for text in (pair.better, pair.worse)})
     asked: list[tuple[list[Message], str]] = [([{"role": "user", "content": q}], text) for q, text in texts]
     rewards: dict[str, Sequence[float | None]] = dict(
@@ -167,7 +167,7 @@ def _fine_grained(store: Store, home: Path, data: Path, say: Say) -> dict[str, s
     )
     rewards["the longer one"] = [float(len(text)) for _, text in texts]
     prompts = np.array([pair.number for pair in pairs])
-    say(f"Fine-Grained RLHF: pair accuracy on {len(pairs)} pairs of {len(rows) - QUESTIONS} other questions")
+    say(f"Fine-Grained RLHF: pair accuracy on {len(pairs)} pairs of {TESTED} other questions; 95 % interval")
     found = {}
     for name, values in rewards.items():
         by_text = dict(zip(texts, values, strict=True))
