@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback_app.i18n.edge import tell
 from storage.accounts import SEEN_NOTED_EVERY, find_session, note_seen
-from storage.engine import read_only, translate_errors
+from storage.engine import one_look, translate_errors
 from storage.enums import Role
 from storage.errors import Invalid, StoreUnavailable
 from storage.models import utc_now
@@ -143,13 +143,12 @@ def find_signed_in(sessions: sessionmaker[Session], token: str | None) -> Signed
     if not token or len(token) > 200:
         return None
     now = utc_now()
-    with translate_errors(), read_only(sessions) as session:
-        found = find_session(session, token, now=now)
-        if found is None:
-            return None
-        user = SignedIn(found.user.name, found.user.role, found.id, found.user.language)
-        stale = found.last_seen_at is None or now - found.last_seen_at >= SEEN_NOTED_EVERY
-    if stale:
+    with translate_errors(), one_look(sessions) as connection:
+        found = find_session(connection, token, now=now)
+    if found is None:
+        return None
+    user = SignedIn(found.name, found.role, found.id, found.language)
+    if found.last_seen_at is None or now - found.last_seen_at >= SEEN_NOTED_EVERY:
         # A full disk or a busy database must not keep anybody from reading: then it is noted another time.
         with suppress(StoreUnavailable), translate_errors(), sessions.begin() as session:
             note_seen(session, user.session_id, now=now)

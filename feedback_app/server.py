@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from feedback_app.pages import account, review
 from feedback_app.pages.downloads import download_routes
 from feedback_app.pages.plain import page
 from feedback_app.pages.sign_in import SignInRoutes
+from feedback_app.quick import Quick
 from feedback_app.security import BodyLimit, Gate, Mount, SameOrigin, SecurityHeaders, auth_dependency
 from feedback_app.settings import Settings
 from storage.engine import CONNECTIONS, make_engine, make_sessions, read_only, translate_errors
@@ -45,6 +46,8 @@ STATIC = Path(__file__).parent / "static"
 KIB, MIB = 1024, 1024 * 1024
 # Paths of plain forms: nothing long belongs there, and some of them answer to everybody.
 FORMS = ("/login", "/logout", "/set-password", "/language", *account.PATHS)
+# Seconds between two looks of Gradio at a queue that is empty.
+QUEUE_LOOK = 0.01
 # Seconds that open tabs get at shutdown before their streams are cut.
 GRACE = 2
 
@@ -64,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         engine.dispose()
 
+    pages: dict[str, Blocks] = {}
     # /docs and /openapi.json would describe the application to anybody: off.
     app = FastAPI(
         title="Feedback",
@@ -71,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         lifespan=lifespan,
-        middleware=_middleware(ctx),
+        middleware=_middleware(ctx, pages),
     )
     app.add_exception_handler(FeedbackError, _explain)
     app.add_api_route("/healthz", _health(ctx), include_in_schema=False, response_model=None)
@@ -81,13 +85,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(download_routes(ctx))
     app.mount(api.PATH, api.create_api(ctx))
     app.mount("/static", StaticFiles(directory=STATIC))
-    app = _mount_pages(app, ctx)
+    app = _mount_pages(app, ctx, pages)
     # Routes are tried in turn: those that are asked for most come first. No two of them fit one address.
     app.router.routes.sort(key=lambda route: not isinstance(route, routing.Mount))
     return app
 
 
-def _middleware(ctx: Context) -> list[Middleware]:
+def _middleware(ctx: Context, pages: Mapping[str, Blocks]) -> list[Middleware]:
     # Outermost first. CORS with no allowed origin: without it Gradio reflects any origin, with credentials.
     mounts = {
         "/annotate": Mount(policies.EVERYONE),
@@ -105,10 +109,11 @@ def _middleware(ctx: Context) -> list[Middleware]:
         Middleware(BodyLimit, default=2 * MIB, limits=limits),
         Middleware(Language, pages=mounts),
         Middleware(Gate, sessions=ctx.sessions, mounts=mounts, denied=_denied),
+        Middleware(Quick, ctx=ctx, pages=pages),
     ]
 
 
-def _mount_pages(app: FastAPI, ctx: Context) -> FastAPI:
+def _mount_pages(app: FastAPI, ctx: Context, pages: dict[str, Blocks]) -> FastAPI:
     uploads = ctx.settings.home / "tmp" / "uploads"
     uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
     uploads.chmod(0o700)
@@ -124,9 +129,12 @@ def _mount_pages(app: FastAPI, ctx: Context) -> FastAPI:
         ("/play", play.build, policies.EVERYONE, theme.head("play")),
         ("/operate", operate.build, policies.OPERATORS, theme.head("operate")),
     ):
+        pages[path] = _built(build, ctx)
+        # By default it looks a thousand times a second whether something has been asked, on each page.
+        pages[path]._queue.sleep_when_free = QUEUE_LOOK
         app = gr.mount_gradio_app(
             app,
-            _built(build, ctx),
+            pages[path],
             path,
             auth_dependency=auth_dependency(roles),
             theme=theme.make_theme(),

@@ -1,8 +1,8 @@
-"""Feedback of many small requests in few transactions.
+"""Many small requests in few transactions: feedback through the API, what annotators do on their page.
 
 Problem: the store has one writer and a commit waits for the disk, so that one transaction a request is some 150 a
 second however many ask. Decision: while a transaction is under way, the requests that arrive wait and then share the
-next one. Invariant: nobody is answered before their own feedback is committed, and one request that fails takes no
+next one. Invariant: nobody is answered before what they sent is committed, and one request that fails takes no
 other with it (it is done again alone).
 """
 
@@ -16,13 +16,17 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.to_thread
 
-from feedback_app.api.errors import TooBusy
+from storage.errors import FeedbackError
 
 Asked = TypeVar("Asked")
 Given = TypeVar("Given")
 
 MAX_WAITING = 2_000
 MAX_TOGETHER = 64
+
+
+class TooBusy(FeedbackError):
+    """More requests are waiting than this process should hold."""
 
 
 class Together(Generic[Asked, Given]):

@@ -6,10 +6,11 @@ import hashlib
 import itertools
 import secrets
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm import Session
 
 from storage.enums import LinkPurpose, Role
 from storage.errors import Conflict, Invalid, NotFound
@@ -187,20 +188,31 @@ def open_session(
 
 
 def session_user(session: Session, token: str, *, now: datetime | None = None) -> User | None:
-    """The user behind a cookie; None when unknown, expired or disabled. Reads only: one lookup by index."""
-    found = find_session(session, token, now=now)
-    return found.user if found else None
+    """The user behind a cookie; None when unknown, expired or disabled."""
+    found = find_session(session.connection(), token, now=now)
+    return session.get(User, found.user_id) if found else None
 
 
-def find_session(session: Session, token: str, *, now: datetime | None = None) -> UserSession | None:
-    """The session behind a cookie, with its user loaded; None as in `session_user`."""
-    return session.scalar(_BY_TOKEN, {"token": _digest(token), "now": now or utc_now()})
+class Found(NamedTuple):
+    """The session behind a cookie, and whose it is."""
+
+    id: int
+    last_seen_at: datetime | None
+    user_id: int
+    name: str
+    role: Role
+    language: str | None
+
+
+def find_session(connection: Connection, token: str, *, now: datetime | None = None) -> Found | None:
+    """The session behind a cookie; None as in `session_user`. One look-up by index: every request asks."""
+    row = connection.execute(_BY_TOKEN, {"token": _digest(token), "now": now or utc_now()}).one_or_none()
+    return Found(*row) if row else None
 
 
 _BY_TOKEN = (
-    select(UserSession)
+    select(UserSession.id, UserSession.last_seen_at, User.id, User.name, User.role, User.language)
     .join(UserSession.user)
-    .options(contains_eager(UserSession.user))
     .where(
         UserSession.token_hash == bindparam("token"),
         UserSession.expires_at > bindparam("now"),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from storage import audit, gold, practice, standings
+from storage.engine import writes_alone
 from storage.enums import AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemStatus, SelectionReason
 from storage.errors import Conflict, Invalid, NotFound
 from storage.ingest.bulk import insert_all
 from storage.items import hold, lock_item, own_assignment, texts_of
+from storage.leases import prolong
 from storage.models import (
     Annotation,
     Assignment,
@@ -73,7 +75,8 @@ def save_draft(
     _check_length(draft)
     assignment = own_assignment(session, assignment_id, user)
     item = lock_item(session, assignment.item_id)
-    session.refresh(assignment)
+    if not writes_alone(session):
+        session.refresh(assignment)
     moment = now or utc_now()  # not before the lock: somebody else may have the lease by then
     if assignment.status in (AssignmentStatus.SUBMITTED, AssignmentStatus.PRACTISED):
         raise Conflict("you have submitted this item already; load the next one")
@@ -85,8 +88,7 @@ def save_draft(
         session.add(annotation)
     annotation.draft = draft
     if assignment.status is AssignmentStatus.LEASED and assignment.expires_at > moment:
-        seconds = session.scalars(select(Project.lease_seconds).where(Project.id == item.project_id)).one()
-        assignment.expires_at = moment + timedelta(seconds=seconds)
+        prolong(assignment, session.get_one(Project, item.project_id), moment)
     session.flush()
 
 
@@ -275,7 +277,8 @@ def _store(
         annotation.gold_score = gold.judge(standard, cleaned).score
     annotation.draft = None
     annotation.seconds_spent = cleaned.seconds_spent
-    session.flush()
+    if annotation.id is None:  # of which no draft was kept
+        session.flush()
 
     def put(kind: type[Base], said: Iterable[RatingInput | PreferenceInput | RankInput | CritiqueInput]) -> None:
         # The fields of what is said are the columns.

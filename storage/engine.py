@@ -207,6 +207,18 @@ def read_only(sessions: sessionmaker[Session]) -> Iterator[Session]:
         yield session
 
 
+@contextmanager
+def one_look(sessions: sessionmaker[Session]) -> Iterator[Connection]:
+    """A connection for one reading statement, without the transaction around it that `read_only` has."""
+    engine: Engine = sessions.kw["bind"]
+    if engine.dialect.name == "sqlite":
+        reader = engine.execution_options(**{_READER: True})
+    else:
+        reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with reader.connect() as connection:
+        yield connection
+
+
 def explain(error: BaseException) -> str | None:
     """One line for a database or disk error that a person can mend; None for every other error."""
     if isinstance(error, OSError):

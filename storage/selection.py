@@ -107,9 +107,19 @@ def _draw(
         if item is None:
             continue
         top = wanted[0] if reason is SelectionReason.RANDOM else item_id
-        by_chance = settings.random_share * queue.chance(item_id, bounds) if settings.random_share else 0.0
+        by_chance = 0.0
+        if settings.random_share:
+            by_chance = settings.random_share * queue.chance(item_id, bounds, _before(item_id, ids, reason))
         return Chosen(item, reason, by_chance + (rest_share if item_id == top else 0.0))
     return None
+
+
+def _before(item_id: int, ids: list[int], reason: SelectionReason) -> int | None:
+    """The free item before this one where it is known already: of the oldest each follows the one before; 0: none."""
+    if reason is not SelectionReason.OLDEST:
+        return None
+    place = ids.index(item_id)
+    return ids[place - 1] if place else 0
 
 
 class _Bounds(NamedTuple):
@@ -169,10 +179,11 @@ class _Queue:
         """The first free item from `start` on, in a circle: one or none."""
         return list(self._upwards(start, 1) or self._upwards(bounds.low, 1))
 
-    def chance(self, item_id: int, bounds: _Bounds) -> float:
-        """The probability that `first_from` leads from a random start to this item."""
-        before = next(iter(self._downwards(item_id - 1, 1)), None)
-        if before is not None:
+    def chance(self, item_id: int, bounds: _Bounds, before: int | None) -> float:
+        """The probability that `first_from` leads from a random start to this item, with what `_before` knows."""
+        if before is None:
+            before = next(iter(self._downwards(item_id - 1, 1)), 0)
+        if before:
             gap = item_id - before
         else:
             last = next(iter(self._downwards(bounds.high, 1)), item_id)

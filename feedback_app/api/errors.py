@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from feedback_app.together import TooBusy
 from storage.engine import explain
 from storage.errors import Conflict, FeedbackError, Invalid, NotAllowed, NotEnoughData, NotFound, StoreUnavailable
 
@@ -24,10 +25,6 @@ _STATUS: dict[type[FeedbackError], int] = {
 }
 _PLAIN = {404: "there is nothing at this address; see /api/v1/openapi.json"}
 _NAMED = 5  # wrong fields told of at once
-
-
-class TooBusy(FeedbackError):
-    """More requests are waiting than this process should hold."""
 
 
 def refusal(status: int, line: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

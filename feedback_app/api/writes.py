@@ -15,8 +15,8 @@ from feedback_app.api.auth import Access
 from feedback_app.api.door import REPLAYED, IdempotencyKey, access_of, digest, pick, writing
 from feedback_app.api.feedback import FORMAT, Asked, Given, fits, prompt_of, store_together
 from feedback_app.api.reads import run_shown
-from feedback_app.api.together import Together
 from feedback_app.handlers.context import Context
+from feedback_app.together import Together
 from storage import audit, training
 from storage.enums import CompletionOrigin, ItemKind, RunKind, TokenScope
 from storage.idempotency import Keyed

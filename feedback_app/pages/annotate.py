@@ -17,7 +17,7 @@ from feedback_app.handlers.context import Context
 from feedback_app.i18n import later, message, sentence, t
 from feedback_app.pages import parts, practice
 from feedback_app.pages.theme import LATEX
-from feedback_app.pages.wiring import AS_IS, BRAND, HEADING, QUEUED, QUICK, account_links, event, notice, told
+from feedback_app.pages.wiring import AS_IS, BRAND, HEADING, QUEUED, QUICK, account_links, event, notice, plain, told
 from storage.models import Message
 
 LETTERS = "ABCDEFGH"[:MAX_SIDES]
@@ -170,10 +170,10 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
 
     demo.load(event(opened), [ui.project, ui.kept], ui.page, js=parts.JS_PROJECT_OF_URL, postprocess=False, **QUICK)
     ui.project.input(event(changed), [ui.project], ui.page, js=parts.JS_OTHER_PROJECT, **QUICK, **AS_IS)
-    ui.timer.tick(event(looked), [ui.project], ui.item, **QUICK, **AS_IS)
+    ui.timer.tick(plain(event(looked)), [ui.project], ui.item, **QUICK, **AS_IS)
     # Outside the queue: the next item is there in half the time.
     ui.submit.click(
-        told(submitted, len(ui.item)),
+        plain(told(submitted, len(ui.item))),
         [*here, ui.clock, ui.form],
         [*ui.item, ui.notice],
         js=parts.JS_SECONDS,
@@ -181,10 +181,10 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         **QUICK,
         **AS_IS,
     )
-    ui.lesson.go.click(event(practised), [ui.project], ui.item, trigger_mode="once", **QUICK, **AS_IS)
+    ui.lesson.go.click(plain(event(practised)), [ui.project], ui.item, trigger_mode="once", **QUICK, **AS_IS)
     ui.skip.click(event(skipped), here, ui.item, concurrency_limit=8, **QUEUED, **AS_IS)
     ui.flag.click(event(flagged), [*here, ui.reason], [*ui.item, ui.reason], concurrency_limit=8, **QUEUED, **AS_IS)
-    ui.save.click(event(saved), [ui.assignment, ui.clock, ui.form], None, js=parts.JS_NOW, **QUICK, **AS_IS)
+    ui.save.click(plain(event(saved)), [ui.assignment, ui.clock, ui.form], None, js=parts.JS_NOW, **QUICK, **AS_IS)
     ui.save.click(None, [ui.assignment], [ui.kept], js=parts.JS_KEEP_DRAFT, api_visibility="private")
 
 

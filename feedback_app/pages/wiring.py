@@ -45,6 +45,15 @@ def event(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def plain(function: Callable[..., T]) -> Callable[..., T]:
+    """Have an unqueued event whose values go `AS_IS` answered by `feedback_app.quick`, past Gradio.
+
+    For what writes and is done in milliseconds: it may share its transaction with other calls.
+    """
+    function.plain = True  # type: ignore[attr-defined]  # a mark on the function, which Gradio hands on as it is
+    return function
+
+
 def streaming(looks: Callable[..., AsyncIterator[T]], show: Callable[[T], list[Any]]) -> Callable[..., Any]:
     """As `event`, for what is shown while it comes about: `show` makes the outputs of each thing that `looks` gives."""
 
