@@ -54,7 +54,8 @@ def sample(
     with torch.inference_mode():
         positions = (mask[:, :width].cumsum(-1) - 1).clamp(min=0)
         logits = _next(model, ids, mask[:, :width], positions, cache)[owners]
-        cache.batch_select_indices(owners)
+        if len(owners) > len(prompts):
+            cache.batch_select_indices(owners)
         mask, position = mask[owners], positions[owners, -1:]
         rows = torch.arange(len(written), device=device)  # those in the batch
         ended = torch.zeros(len(written), dtype=torch.bool, device=device)
