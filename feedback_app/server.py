@@ -157,11 +157,11 @@ def _built(build: Callable[[Context], Blocks], ctx: Context) -> Blocks:
     from gradio.routes import App
 
     make = App.create_app
-    App.create_app = staticmethod(lambda *_, **__: None)  # type: ignore[method-assign]  # put back at once
+    App.create_app = staticmethod(lambda *_, **__: None)  # put back at once
     try:
         return build(ctx)
     finally:
-        App.create_app = make  # type: ignore[method-assign]  # what it was
+        App.create_app = make
 
 
 async def _denied(scope: Scope, receive: Receive, send: Send) -> None:

@@ -50,8 +50,14 @@ def require_current(url: str) -> None:
         raise StoreUnavailable("the database is not up to date; run: feedback-app db upgrade")
 
 
-def upgrade(url: str) -> SchemaState:
-    """Create or migrate the schema to this program's; safe to call again, and by two programs at once.
+def state_of(revision: str) -> SchemaState:
+    """How a database at `revision` would stand."""
+    return _state(revision, _scripts())
+
+
+def upgrade(url: str, revision: str = "head") -> SchemaState:
+    """Create or migrate the schema to this program's, or to an earlier `revision`; safe to call again, and by two
+    programs at once.
 
     All or nothing: a migration that fails leaves the database as it was. Raises `StoreUnavailable` when the database
     was made by a newer program.
@@ -64,13 +70,13 @@ def upgrade(url: str) -> SchemaState:
         with engine.connect() as connection:
             _suspend_foreign_keys(connection)
             with connection.begin():
-                _upgrade(connection)
+                _upgrade(connection, revision)
     finally:
         engine.dispose()
     return check(url)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
     found = _state(MigrationContext.configure(connection).get_current_revision(), _scripts())
@@ -80,7 +86,7 @@ def _upgrade(connection: Connection) -> None:
         return
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
     if connection.dialect.name == "sqlite":
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
         if broken is not None:
