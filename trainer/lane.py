@@ -249,7 +249,7 @@ class Lane:
         self._live = None
 
     def _keep_half(self, session: Session, live: _Live) -> dict[str, Any] | None:
-        """What a refine run that failed had selected before is stored: its critiques need not be refined again."""
+        """What a refine run that failed or was cancelled had refined is stored: it need not be done again."""
         if live.kind is not RunKind.REFINE:
             return None
         try:

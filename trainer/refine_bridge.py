@@ -18,6 +18,7 @@ from storage.refinements import Selected, ToRefine, add_model_refinements, criti
 from storage.registry import base_version, champion, get_version, list_versions
 from storage.rule_scope import Applied, note_rules, rule_book, rules_behind
 from storage.runs import add_log
+from trainer.drafts import select_drafts
 from trainer.folder import Job, RunFolder
 from trainer.place import Place, adapter_of, rewards_for
 
@@ -88,11 +89,18 @@ def _refiner(session: Session, run: Run, settings: RefineConfig, place: Place) -
 
 
 def enter_refinements(session: Session, run: Run, folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
-    """Store what was selected, also by a run that failed half-way; returns the result with what became of it."""
+    """Store what was selected, also by a run that failed half-way; returns the result with what became of it.
+
+    Of a run that never came to select, because it was cancelled or killed, what it had drafted is.
+    """
     path = folder.out / "refinements.jsonl"
-    if not path.exists():
+    if path.exists():
+        rows: Iterable[dict[str, Any]] = map(json.loads, path.read_text("utf-8").splitlines())
+    else:
+        rows = select_drafts(folder, parse(RefineConfig, run.config))
+    selected = _selected(session, run, rows)
+    if not selected and not result:
         return result
-    selected = _selected(session, run, map(json.loads, path.read_text("utf-8").splitlines()))
     entered = add_model_refinements(session, run, selected)
     _note(session, folder, entered.refinements)
     left_out = {reason.replace("_", " "): n for reason, n in entered.left_out.items()}

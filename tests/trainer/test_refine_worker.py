@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.trainer.working import queue, queue_writing, run_of, said, work
 from trainer.bridge import lay_out
 from trainer.folder import RunFolder
 from trainer.place import Place
+from trainer.refining import Candidate
 from trainer.starter import grammar
 from trainer.worker import Worker, kinds_of
 
@@ -97,14 +99,21 @@ def test_critiques_become_refinements_that_train_a_policy(
     assert trained.result["model_version"] == "policy-v1"
 
 
-def test_refining_does_not_hold_up_the_queue(
-    sessions: sessionmaker[Session], shop: int, make_worker: Callable[..., Worker]
+def test_refining_does_not_hold_up_the_queue_and_keeps_what_it_had_when_it_is_cancelled(
+    sessions: sessionmaker[Session], shop: int, home: Path, make_worker: Callable[..., Worker]
 ) -> None:
     with sessions.begin() as session:
         criticise(session, session.get_one(Project, shop), 150, seed=2)
         make_prompt(session, session.get_one(Project, shop), "Where is my parcel?", split=Split.TRAIN)
     worker = make_worker(BOTH)
     long = refine(sessions, shop)
+    with sessions.begin() as session:
+        # An earlier attempt drafted something before it was killed.
+        folder = lay_out(session, session.get_one(Run, long), Place(home, "starter", "cpu"))
+    asked = json.loads(folder.requests.read_text().splitlines()[0])
+    drafted = Candidate("Dear customer, soon.", 5, -0.1, 3, None, judge=0.9)
+    draft = {"critique_id": asked["critique_id"], "reasons": {}, "candidates": [asdict(drafted)]}
+    (folder.path / "drafts.jsonl").write_text(json.dumps(draft) + '\n{"critique_id": 7, "cand')
     work(worker, lambda: run_of(sessions, long).step is not None)
     quick = queue_writing(sessions, shop, prompts=1)
     work(worker, lambda: run_of(sessions, quick).status.ended)
@@ -113,7 +122,12 @@ def test_refining_does_not_hold_up_the_queue(
     with sessions.begin() as session:
         request_cancel(session, get_run(session, long), None)
     work(worker, lambda: run_of(sessions, long).status.ended)
-    assert run_of(sessions, long).status is RunStatus.CANCELLED
+    cancelled = run_of(sessions, long)
+    assert cancelled.status is RunStatus.CANCELLED
+    with read_only(sessions) as session:
+        stored = session.scalars(select(Refinement).where(Refinement.run_id == long)).all()
+        assert (cancelled.result or {})["stored"] == len(stored) > 0
+        assert asked["critique_id"] in {one.id for refinement in stored for one in refinement.critiques}
 
 
 def test_a_run_that_fails_half_way_keeps_what_it_had_and_goes_on_with_the_rest(

@@ -10,7 +10,8 @@ requests.jsonl, one object a critique: {"critique_id", "completion_id", "prompt_
 "critique", "span_start", "span_end", "tags", "fix"}. drafts.jsonl keeps what was sampled and judged, so that a killed
 run goes on where it was. out/refinements.jsonl, one object a refinement selected: {"critique_id", "completion_id",
 "text", "rank", "judge", "reward", "score", "token_count", "mean_logprob", "seed", "version", "endpoint_model"}. When
-the refiner fails for good, the run fails, and out/ holds what was done before.
+the refiner fails for good, the run fails, and out/ holds what was done before; of a run that was cancelled the worker
+selects what stands in drafts.jsonl.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from storage.critique_configs import RefineConfig
 from storage.errors import FeedbackError
 from storage.models import Message
 from trainer.datasets import cut_text, fit_turns
+from trainer.drafts import FILE, read_drafts, refinement_row
 from trainer.endpoint import endpoint_from_environment
 from trainer.folder import Job, RunFolder
 from trainer.judge import Question, judge
@@ -140,7 +142,7 @@ def _draft(
 
     Chunks and their seeds depend on the requests alone: a run that was killed ends as one that was not.
     """
-    kept = _drafted(folder)
+    kept = read_drafts(folder)
     together = config.parallel * ENDPOINT_CHUNK if config.refiner == "endpoint" else config.batch_size * CHUNK_BATCHES
     size = max(1, together // config.samples)
     folder.progress(0, len(asked))
@@ -158,26 +160,13 @@ def _draft(
         folder.progress(start + len(chunk), len(asked))
 
 
-def _drafted(folder: RunFolder) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    path = folder.path / "drafts.jsonl"
-    if path.exists():
-        for line in path.read_text("utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # cut short by a kill; its chunk is done again
-            found[row["critique_id"]] = row
-    return found
-
-
 def _keep(folder: RunFolder, chunk: list[Asked]) -> None:
     rows = (
         {"critique_id": one.critique_id, "reasons": one.reasons, "candidates": [asdict(c) for c in one.candidates]}
         for one in chunk
     )
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with (folder.path / "drafts.jsonl").open("ab") as file:
+    with (folder.path / FILE).open("ab") as file:
         # A line that a kill cut short must not swallow the first one of ours.
         file.write(b"\n" + lines.encode("utf-8", errors="replace"))
         file.flush()
@@ -321,9 +310,7 @@ def _publish(folder: RunFolder, config: RefineConfig, asked: list[Asked]) -> dic
             refined += bool(selected)
             kept += selected
             for rank, candidate in enumerate(selected, 1):
-                values = asdict(candidate)
-                row = {"critique_id": one.critique_id, "completion_id": one.completion_id, "rank": rank, **values}
-                row["endpoint_model"] = config.endpoint_model if config.refiner == "endpoint" else None
+                row = refinement_row(one.critique_id, one.completion_id, rank, candidate, config)
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     folder.publish(fresh)
     return {
