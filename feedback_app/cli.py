@@ -27,6 +27,7 @@ from feedback_app.commands import (
     models,
     projects,
     quality,
+    rules,
     runs,
     serve,
     snapshots,
@@ -66,6 +67,7 @@ app.add_typer(users.app, name="user")
 app.add_typer(projects.app, name="project")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(gold.app, name="gold")
+app.add_typer(rules.app, name="rules")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

@@ -75,6 +75,11 @@ def manage_gold(user: User) -> None:
     _active(user, OPERATORS, "manage gold items")
 
 
+def manage_rules(user: User) -> None:
+    """Read rules and their critiques, write them, turn them on and off."""
+    _active(user, OPERATORS, "manage rules")
+
+
 def manage_users(user: User) -> None:
     """See the list of users and invite annotators."""
     _active(user, OPERATORS, "manage users")

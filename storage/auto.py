@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +16,15 @@ from storage.errors import NotEnoughData
 from storage.models import Annotation, Critique, Project, Run, User
 from storage.preferences import PairCounts, stream_pairs
 from storage.refinements import critiques_to_refine
+from storage.rule_rows import prompts_to_write, rules_to_write
+from storage.rule_scope import TRAINED, rule_book
 from storage.snapshots import FORMS
-from storage.training import queue_refine, queue_training
+from storage.training import queue_generate, queue_refine, queue_training
 
 ENOUGH = 16  # training rows of any form
 WORTH_REFINING = 8  # critiques that wait: a run for fewer is not worth its start
 MANY_CRITIQUES = 32  # criticised completions from which feedback can be learnt as a condition
+RULE_PROMPTS = 200  # in scope, answered with and without the rules
 COUNTED = 1000  # critiques looked at: more change nothing
 REFINED = (PairSource.REFINEMENT, PairSource.ACCEPTED_REFINEMENT, PairSource.UNREVIEWED_REFINEMENT)
 
@@ -37,6 +40,8 @@ class Collected:
     good: int = 0
     bad: int = 0
     criticised: int = 0
+    rules: int = 0  # that train
+    unwritten: int = 0  # of them those for which nothing was written since they changed
 
 
 class Choice(NamedTuple):
@@ -56,11 +61,12 @@ def choose(found: Collected) -> Choice:
     """The recipe for what was collected; the first rule that holds.
 
     1. Critiques that wait are refined first: without a refinement a critique is stored and trains nothing.
-    2. Enough pairs: DPO on all of them, joined. Where most of them are refinements, which differ little from their
+    2. Enough pairs, and rules that changed: what teaches these is written first.
+    3. Enough pairs: DPO on all of them, joined. Where most of them are refinements, which differ little from their
        originals, the SFT term that anchors the policy counts more.
-    3. Enough refinements that make no pair: SFT.
-    4. Enough completions rated by themselves, good and bad: KTO.
-    5. Many critiques that could not be refined (small models refine poorly): a policy conditioned on feedback.
+    4. Enough refinements that make no pair: SFT.
+    5. Enough completions rated by themselves, good and bad: KTO.
+    6. Many critiques that could not be refined (small models refine poorly): a policy conditioned on feedback.
     """
     pairs = sum(found.pairs.values())
     if found.waiting >= WORTH_REFINING or (found.waiting and pairs < ENOUGH):
@@ -71,6 +77,16 @@ def choose(found: Collected) -> Choice:
                 f"Critiques that wait for a refinement: {found.waiting}.",
                 "A critique trains through the completion that was rewritten because of it, so these are refined "
                 "first; train again afterwards.",
+            ),
+        )
+    if pairs >= ENOUGH and found.unwritten:
+        return Choice(
+            RunKind.GENERATE,
+            {"for_rules": True, "prompts": RULE_PROMPTS},
+            (
+                f"Rules in training for which nothing was written since they changed: {found.unwritten}.",
+                "Prompts in their scope are answered with and without them, and others by the base model as anchors; "
+                "train again afterwards.",
             ),
         )
     if pairs >= ENOUGH:
@@ -134,6 +150,11 @@ def _on_pairs(found: Collected, pairs: int) -> Choice:
             "Most of them are refinements, which differ from their originals in a few words: the term that anchors "
             "the policy counts 0.5 instead of 0.2, because pairs so alike can make a small model collapse."
         )
+    if found.rules:
+        reasons.append(
+            f"Rules in training: {found.rules}. What was written under them trains too, with anchors out of their "
+            "scope, so that the model follows them there, and only there, without being told."
+        )
     if pairs < 500:
         reasons.append("They are few, so beta is raised, and training stops early when held-out pairs get no better.")
     return Choice(RunKind.DPO, settings, tuple(reasons))
@@ -149,7 +170,8 @@ def collected(session: Session, project: Project) -> Collected:
     since = _newest_tried(session, project)
     found = Collected(pairs, sum(one > since for one in waiting), sum(one <= since for one in waiting))
     if sum(pairs.values()) >= ENOUGH:
-        return found
+        rules, unwritten = _of_rules(session, project)
+        return replace(found, rules=rules, unwritten=unwritten)
     labels = [row["label"] for row in _train_rows(session, project, SnapshotForm.UNPAIRED)]
     return Collected(
         pairs,
@@ -160,6 +182,15 @@ def collected(session: Session, project: Project) -> Collected:
         bad=len(labels) - sum(labels),
         criticised=len(_train_rows(session, project, SnapshotForm.FEEDBACK)),
     )
+
+
+def _of_rules(session: Session, project: Project) -> tuple[int, int]:
+    """How many rules train, and for how many of them something is to be written first."""
+    book = rule_book(session, project, TRAINED)
+    changed = rules_to_write(session, project) if book else []
+    # Where no training prompt is in scope, or all are answered, a run would have nothing to write.
+    possible = bool(changed and prompts_to_write(session, project, book, 1).in_scope)
+    return len(book.rules), len(changed) if possible else 0
 
 
 def _train_rows(session: Session, project: Project, form: SnapshotForm) -> list[dict[str, Any]]:
@@ -194,19 +225,19 @@ def queue_auto(
 
     Raises `NotEnoughData` with the paragraph when nothing can be trained yet, or while a refine run is under way.
     """
-    under_way = exists().where(
-        Run.project_id == project.id,
-        Run.kind == RunKind.REFINE,
-        Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING)),
-    )
-    if session.scalar(select(under_way)):
+    under_way = exists().where(Run.project_id == project.id, Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING)))
+    if session.scalar(select(under_way.where(Run.kind == RunKind.REFINE))):
         raise NotEnoughData("critiques are being refined at this moment; train when that run has ended")
+    if session.scalar(select(under_way.where(Run.config["for_rules"].as_boolean()))):
+        raise NotEnoughData("what rules are trained on is being written at this moment; train when that run has ended")
     choice = choice or choose(collected(session, project))
     if choice.kind is None:
         raise NotEnoughData(choice.because)
     settings = {**choice.settings, **values}
     if choice.kind is RunKind.REFINE:
         run = queue_refine(session, project, settings, default_base_model=default_base_model, user=user)
+    elif choice.kind is RunKind.GENERATE:
+        run = queue_generate(session, project, settings, default_base_model=default_base_model, user=user)
     else:
         run = queue_training(
             session, project, choice.kind, settings, home=home, default_base_model=default_base_model, user=user

@@ -123,7 +123,11 @@ def _pairs(
     told = _told(session, ids)
     prompts = _prompts(session, {one.prompt_id for one, _ in under.values()})
     done: set[int] = set()
-    for one, rules in sorted(under.values(), key=lambda found: (prompts[found[0].prompt_id][0], found[0].text)):
+
+    def place(found: tuple[_Under, set[int]]) -> tuple[str, int, str]:
+        return prompts[found[0].prompt_id][0], -len(found[1]), found[0].text
+
+    for one, rules in sorted(under.values(), key=place):
         digest, messages, source = prompts[one.prompt_id]
         held = [rule for rule in book.in_scope(messages, source) if rule.id in rules]
         others = [other for other in bare.get(one.prompt_id, ()) if other.version_id == one.version_id]
@@ -142,7 +146,7 @@ def _pairs(
 
 
 def _under(session: Session, project: Project, book: RuleBook) -> dict[int, tuple[_Under, set[int]]]:
-    """What was written under the rules in the words that they have now, with the rules' ids."""
+    """What was written under rules of `book` alone, in the words that they have now, with the rules' ids."""
     now = {rule.id: rule.current.instruction for rule in book.rules}
     rows = session.execute(
         select(Completion.id, Completion.prompt_id, Completion.model_version_id, Completion.text,
@@ -153,15 +157,16 @@ def _under(session: Session, project: Project, book: RuleBook) -> dict[int, tupl
             (RuleRevision.rule_id == CompletionRule.rule_id) & (RuleRevision.number == CompletionRule.revision),
         )
         .join(Prompt, Prompt.id == Completion.prompt_id)
-        .where(Prompt.project_id == project.id, Prompt.split == Split.TRAIN, *_by_models(),
-               CompletionRule.rule_id.in_(list(now)))
+        .where(Prompt.project_id == project.id, Prompt.split == Split.TRAIN, *_by_models())
     )  # fmt: skip
     found: dict[int, tuple[_Under, set[int]]] = {}
+    others: set[int] = set()  # under something that must not be learned from them
     for completion_id, prompt_id, version_id, text, rule_id, instruction in rows:
-        if instruction == now[rule_id]:
-            entry = found.setdefault(completion_id, (_Under(completion_id, prompt_id, version_id, text), set()))
-            entry[1].add(rule_id)
-    return found
+        entry = found.setdefault(completion_id, (_Under(completion_id, prompt_id, version_id, text), set()))
+        entry[1].add(rule_id)
+        if instruction != now.get(rule_id):
+            others.add(completion_id)
+    return {one: entry for one, entry in found.items() if one not in others}
 
 
 def _bare(session: Session, prompt_ids: Iterable[int]) -> dict[int, list[_Under]]:
@@ -299,7 +304,9 @@ def prompts_to_write(session: Session, project: Project, book: RuleBook, limit: 
 
     In the order of their content, which is as good as by chance, and the same each time.
     """
-    written = {one.prompt_id for one, _ in _under(session, project, book).values()}
+    written: dict[int, list[set[int]]] = defaultdict(list)
+    for one, rules in _under(session, project, book).values():
+        written[one.prompt_id].append(rules)
     anchored = set(
         session.scalars(
             select(Completion.prompt_id)
@@ -318,8 +325,9 @@ def prompts_to_write(session: Session, project: Project, book: RuleBook, limit: 
         .execution_options(yield_per=1000)
     )
     for prompt_id, messages, source in rows:
-        if book.in_scope(messages, source):
-            inside += [prompt_id] if prompt_id not in written else []
+        held = {rule.id for rule in book.in_scope(messages, source)}
+        if held:
+            inside += [] if any(held <= rules for rules in written.get(prompt_id, ())) else [prompt_id]
         elif prompt_id in anchored:
             have += 1
         else:

@@ -28,7 +28,7 @@ from feedback_app.i18n import (
     t,
 )
 from feedback_app.i18n.edge import asked_for, find_reader
-from storage.enums import PairSource, Role, RunKind, RunStatus, Split, VersionStatus
+from storage.enums import PairSource, Role, RuleState, RunKind, RunStatus, Split, VersionStatus
 from storage.queue import QueueCounts
 from storage.webhooks import WebhookEvent
 from tests import spoken
@@ -37,7 +37,7 @@ OTHERS = [language for language in LANGUAGES if language != ENGLISH]
 CHINESE = partial(reading, Reader("zh-CN"))
 # Shown by their names in the code: states, kinds and counts.
 NAMED = {
-    *(one.value for kind in (Role, RunStatus, RunKind, VersionStatus, WebhookEvent) for one in kind),
+    *(one.value for kind in (Role, RuleState, RunStatus, RunKind, VersionStatus, WebhookEvent) for one in kind),
     *(label for plot in (plots.LOSS, plots.ACCURACY) for label in (plot.title, *(line[1] for line in plot.lines))),
     *(f"{split.value} pairs" for split in Split),
     *QueueCounts._fields,
@@ -45,7 +45,7 @@ NAMED = {
     *("items", "preferences", "ratings", "rankings", "annotators", "withdrawn", ", "),
     # What training uses and leaves out.
     *(source.value.replace("_", " ") for source in PairSource),
-    *("tie", "both bad", "below margin", "disagreement", "same text"),
+    *("tie", "both bad", "below margin", "disagreement", "same text", "judged", "criticised"),
 }
 # Raised only where no page is: on the command line, in the API, while the program starts.
 ELSEWHERE = {"artifacts.py", "engine.py", "idempotency.py", "schema.py", "snapshot_diff.py", "server.py"}

@@ -9,7 +9,17 @@ import gradio as gr
 from feedback_app.handlers import data, models, people, project, runs
 from feedback_app.handlers.context import Context
 from feedback_app.i18n import later, said
-from feedback_app.pages import data_tab, gold_tab, models_tab, project_tab, quality_tab, render, runs_tab, users_tab
+from feedback_app.pages import (
+    data_tab,
+    gold_tab,
+    models_tab,
+    project_tab,
+    quality_tab,
+    render,
+    rules_tab,
+    runs_tab,
+    users_tab,
+)
 from feedback_app.pages.wiring import BRAND, HEADING, QUICK, account_links, event
 from storage.errors import FeedbackError
 
@@ -48,6 +58,8 @@ def build(ctx: Context) -> gr.Blocks:
                 quality_part = quality_tab.QualityTab(chosen)
             with gr.Tab(later("Gold"), id="gold") as gold_head:
                 gold_part = gold_tab.GoldTab(chosen)
+            with gr.Tab(later("Rules"), id="rules") as rules_head:
+                rules_part = rules_tab.RulesTab(chosen)
             with gr.Tab(later("Users"), id="users") as users_head:
                 users_part = users_tab.UsersTab()
             with gr.Tab(later("Project"), id="project") as project_head:
@@ -69,6 +81,7 @@ def build(ctx: Context) -> gr.Blocks:
         quality_part.connect(ctx, quality_head)
         gold_part.connect(ctx, gold_head)
 
+        rules_part.connect(ctx, rules_head)
         demo.load(event(see.everything), [chosen, runs_part.selected], everything, js=JS_OF_URL, **QUICK)
         chosen.input(event(see.everything), [chosen], everything, js=JS_KEEP, **QUICK)
         # Walking through all feedback takes a while in a large project: beside everything else, one at a time.

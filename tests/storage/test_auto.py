@@ -30,6 +30,13 @@ MOSTLY_REFINED = {PairSource.COMPARISON: 10, PairSource.REFINEMENT: 8, PairSourc
         (Collected({PairSource.COMPARISON: 2}, waiting=1), RunKind.REFINE, {}, ["wait for a refinement: 1."]),
         (Collected(COMPARED, tried=30), RunKind.DPO, {}, ["40"]),
         (Collected(MOSTLY_REFINED), RunKind.DPO, {"sft_weight": 0.5}, ["26", "16 refinements", "collapse"]),
+        (
+            Collected(COMPARED, rules=2, unwritten=1),
+            RunKind.GENERATE,
+            {"for_rules": True, "prompts": 200},
+            ["since they changed: 1"],
+        ),
+        (Collected(COMPARED, rules=2), RunKind.DPO, {}, ["Rules in training: 2.", "anchors out of their scope"]),
         (Collected(refinements=20), RunKind.SFT, {}, ["pairs: 0", "20 refinements"]),
         (Collected(good=10, bad=9), RunKind.KTO, {}, ["10 completions", "9 bad"]),
         (Collected(good=19), None, {}, ["19 rated completions"]),

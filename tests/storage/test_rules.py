@@ -322,6 +322,11 @@ def test_what_is_left_to_write_for_rules(session: Session) -> None:
     assert {one.id for one in left.in_scope} == {one.id for one in inside[1:]}
     assert {one.id for one in left.anchors} == {one.id for one in outside[1:]}
     assert len(prompts_to_write(session, project, book, 1).in_scope) == 1
+    # A second rule for the same prompts is not in what was written under the first; while it is off, nothing lacks it.
+    second = make_rule(session, project, name="tone", instruction="Be kind.")
+    book = rule_book(session, project, TRAINED)
+    assert inside[0] in prompts_to_write(session, project, book, 10).in_scope
+    rules.set_state(session, second, RuleState.OFF, None)
     assert rules_to_write(session, project) == [rule]
     run = queue_generate(session, project, {"for_rules": True}, default_base_model="starter")
     claim_run(session, "w", [RunKind.GENERATE])

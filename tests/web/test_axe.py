@@ -302,3 +302,8 @@ def test_operate(house, visit, check, full):
                 page.click("#op-invite")
                 page.wait_for_selector(".op-link input")
                 check(page, "an invitation")
+            ("Rules", "#op-rule-list :is(table, p)"),
+            if tab == "Rules" and full:
+                page.click("#op-rule-suggest")
+                page.wait_for_selector("#op-rule-behind table")
+                check(page, "a suggested rule")

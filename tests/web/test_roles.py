@@ -84,6 +84,7 @@ PAGES: dict[str, tuple[frozenset[Role], set[str]]] = {
         {
             "everything", "runs", "models", "data", "users", "project", "preview", "look", "members_seen",
             "start", "explain", "cancel", "decide", "take", "add", "invite", "act", "create", "save", "members_saved",
+            "rules_seen", "rule_saved", "rules_suggested", "scope_tried", "rules_written", "rule_switched",
             "gold_seen", "gold_saved", "gold_marked", "gold_unmarked", "gold_decided",
             "webhooks_seen", "webhook_added", "webhook_switched", "webhook_removed",
         },

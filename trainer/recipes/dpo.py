@@ -4,6 +4,9 @@ The loss is DPO's sigmoid term plus `sft_weight` times the negative log-likeliho
 that anchor minimal-edit pairs collapse a small model. The reference is the same model with its adapter switched off.
 Pair weights count: the sigmoid term of a pair is multiplied by its weight (mean 1 over the training pairs), in training
 only; the anchor is not weighted.
+
+Rows without a rejected completion (`storage.rule_rows`) stand as pairs of two equal sides: their preference term is the
+same whatever the policy does, so that only the SFT term moves it, and they count in no accuracy.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from trainer.datasets import load_splits, mean_weight, training_length
 from trainer.folder import Job, RunFolder
 from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments, watched
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
+
+_OURS = ("weight", "row", "pairs")  # of a batch: no inputs of the model
 
 
 def run(folder: RunFolder, job: Job) -> dict[str, Any]:
@@ -74,6 +79,7 @@ class DpoCollator(DataCollatorForPreference):
         batch: dict[str, Any] = super().torch_call(examples)
         batch["weight"] = torch.tensor([row["weight"] / self.mean_weight for row in examples])
         batch["row"] = [row["row"] for row in examples]
+        batch["pairs"] = sum(row["chosen_ids"] != row["rejected_ids"] for row in examples)
         return batch
 
 
@@ -93,7 +99,7 @@ class WeightedDpoTrainer(WatchedTrainer, DPOTrainer):
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
         """The reference's log-probabilities of a batch; weight and row are no inputs of the model."""
         return super().compute_ref_log_probs(
-            model, {name: value for name, value in inputs.items() if name not in ("weight", "row")}
+            model, {name: value for name, value in inputs.items() if name not in _OURS}
         )
 
     def _with_reference(self, batch: dict[str, Any], rows: list[int]) -> dict[str, Any]:
@@ -108,7 +114,7 @@ class WeightedDpoTrainer(WatchedTrainer, DPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """TRL's loss, plus what each pair's weight differs from 1."""
         weight, rows = inputs["weight"], inputs["row"]
-        batch = {name: value for name, value in inputs.items() if name not in ("weight", "row")}
+        batch = {name: value for name, value in inputs.items() if name not in _OURS}
         batch = self._with_reference(batch, rows)
         outputs: list[Any] = []
 
@@ -124,11 +130,22 @@ class WeightedDpoTrainer(WatchedTrainer, DPOTrainer):
             self.precompute_ref_logps = before
         if not self.model.training:
             return loss
+        self._count_pairs_alone(inputs["pairs"], len(rows))
         chosen, rejected = outputs[0].log_probs.sum(dim=1).chunk(2)
         margins = self.beta * ((chosen - batch["ref_chosen_logps"]) - (rejected - batch["ref_rejected_logps"]))
         if self.state.global_step == 0:
             self._require_reference(margins.detach().float())
         return loss - ((weight - 1) * logsigmoid(margins)).mean()
+
+    def _count_pairs_alone(self, pairs: int, rows: int) -> None:
+        """Take rows of two equal sides out of the accuracy that TRL has just noted for the batch."""
+        noted = self._metrics["train"]["rewards/accuracies"]
+        if pairs:
+            noted[-1] *= rows / pairs
+        elif len(noted) > 1:
+            noted.pop()
+        else:
+            noted[-1] = float("nan")
 
     def _require_reference(self, margins: torch.Tensor) -> None:
         """Before the first step policy and reference are one model: a margin means that the reference is broken."""
