@@ -102,6 +102,21 @@ def next_question(
     return None
 
 
+def question_of(session: Session, item_id: int, user: User) -> Question | None:
+    """The question of an item as it was put to this person; None when it is theirs no more."""
+    item = session.get(Item, item_id)
+    if item is None or item.owner_id not in (None, user.id):
+        return None
+    project = session.get_one(Project, item.project_id)
+    if not may_enter(session, user, project) or stage(session, project, user) is not Stage.WORK:
+        return None
+    if item.kind is ItemKind.RESOLUTION:
+        row = session.scalar(_resolutions(project, user).where(Resolution.item_id == item.id))
+        return _resolution_question(session, project, row) if row else None
+    found = session.scalar(_reviews(project, user).where(Refinement.review_item_id == item.id))
+    return _review_question(session, project, found) if found else None
+
+
 def answer_resolution(
     session: Session, item_id: int, user: User, verdict: ResolutionVerdict, *, now: datetime | None = None
 ) -> Resolution:

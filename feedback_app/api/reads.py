@@ -23,6 +23,7 @@ from storage.engine import read_only, translate_errors
 from storage.enums import AnnotationStatus, ItemStatus, TokenScope
 from storage.export import TABLES
 from storage.models import Annotation, Completion, Item, ItemCompletion, ModelVersion, Prompt, Run
+from storage.resolution import Rates, resolution_rates
 
 TableName = Annotated[str, Query(json_schema_extra={"enum": list(TABLES)}, description="What to export.")]
 FormatName = Annotated[str, Query(json_schema_extra={"enum": list(DOWNLOAD_FORMATS)})]
@@ -105,8 +106,11 @@ def router(ctx: Context) -> APIRouter:
     def list_models(request: Request, project: ProjectAsked = None) -> s.Models:
         access = access_of(request)
         with reading(ctx, access, policies.see_operations) as session:
-            rows = registry.list_versions(session, pick(session, access, project))
-            return s.Models(models=[s.ModelShown.model_validate(row, from_attributes=True) for row in rows])
+            here = pick(session, access, project)
+            rates = resolution_rates(session, here)
+            return s.Models(
+                models=[_model_shown(row, rates.get(row.id)) for row in registry.list_versions(session, here)]
+            )
 
     @routes.get("/runs", summary="The newest runs")
     def list_runs(request: Request, project: ProjectAsked = None, limit: Limit = 50) -> s.Runs:
@@ -149,6 +153,11 @@ def _name_of(ctx: Context, access: Access, project: str | None) -> str:
 def run_shown(run: Run) -> s.RunShown:
     """A run as the API shows it."""
     return s.RunShown.model_validate(run, from_attributes=True)
+
+
+def _model_shown(row: ModelVersion, rates: Rates | None) -> s.ModelShown:
+    shown = s.ModelShown.model_validate(row, from_attributes=True)
+    return shown.model_copy(update={"resolution": rates.as_dict() if rates else None})
 
 
 _PARTS = (

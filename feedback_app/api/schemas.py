@@ -215,7 +215,7 @@ class FeedbackStored(BaseModel):
 class NewRun(OfProject):
     """A run to queue."""
 
-    kind: RunKind
+    kind: RunKind | Literal["auto"] = Field(description="`auto` looks at what was collected and chooses.")
     settings: dict[Annotated[str, StringConstraints(max_length=60)], bool | int | float | str | None] = Field(
         {}, max_length=50, description="What `feedback-app train` takes as name=value."
     )
@@ -336,6 +336,9 @@ class ModelShown(BaseModel):
     metrics: dict[str, Any]
     created_at: datetime
     tainted_at: datetime | None
+    resolution: dict[str, Any] | None = Field(
+        None, description="What people said of its answers to what they had criticised, with rates and intervals."
+    )
 
 
 class Models(BaseModel):
@@ -345,7 +348,7 @@ class Models(BaseModel):
 
 
 class RunShown(BaseModel):
-    """A run and how far it is."""
+    """A run and how far it is; `because` says why `auto` chose its kind, when it was queued so."""
 
     id: int
     kind: RunKind
@@ -356,6 +359,7 @@ class RunShown(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    because: str | None = None
 
 
 class Runs(BaseModel):

@@ -17,7 +17,7 @@ from feedback_app.api.feedback import FORMAT, Asked, Given, fits, prompt_of, sto
 from feedback_app.api.reads import run_shown
 from feedback_app.handlers.context import Context
 from feedback_app.together import Together
-from storage import audit, training
+from storage import audit, auto, training
 from storage.enums import CompletionOrigin, ItemKind, RunKind, TokenScope
 from storage.idempotency import Keyed
 from storage.ingest.bulk import look_up
@@ -100,11 +100,15 @@ def _add_set(session: Session, project: Project, one: s.NewCompletions) -> s.Sto
 def _queue_run(ctx: Context, session: Session, access: Access, body: s.NewRun) -> s.RunShown:
     project = pick(session, access, body.project)
     base: dict[str, Any] = {"default_base_model": ctx.settings.base_model, "user": access.user}
-    if body.kind is RunKind.GENERATE:
+    because = None
+    if body.kind == "auto":
+        run, choice = auto.queue_auto(session, project, body.settings, home=ctx.settings.home, **base)
+        because = choice.because
+    elif body.kind is RunKind.GENERATE:
         run = training.queue_generate(session, project, body.settings, **base)
     elif body.kind is RunKind.REFINE:
         run = training.queue_refine(session, project, body.settings, **base)
     else:
         run = training.queue_training(session, project, body.kind, body.settings, home=ctx.settings.home, **base)
-    audit.record(session, access.user, "run.start", f"run {run.id}", project, kind=body.kind.value, by="api")
-    return run_shown(run)
+    audit.record(session, access.user, "run.start", f"run {run.id}", project, kind=run.kind.value, by="api")
+    return run_shown(run).model_copy(update={"because": because})

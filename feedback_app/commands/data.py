@@ -21,6 +21,7 @@ class What(StrEnum):
     PROMPT_COMPLETION = "prompt-completion"
     RATINGS = "ratings"
     CRITIQUES = "critiques"
+    REFINEMENTS = "refinements"
     ANNOTATIONS = "annotations"
     QUALITY = "quality"
 

@@ -39,9 +39,12 @@ class QuestionView:
     changes: list[Piece]
 
 
-def open_question(ctx: Context, name: str | None, project: str | None) -> QuestionView:
-    """The next question for a person, in the project asked for or in any of theirs."""
+def open_question(ctx: Context, name: str | None, project: str | None, item_id: int | None = None) -> QuestionView:
+    """The question of the item, or the next one for a person, in the project asked for or in any of theirs."""
     with ctx.writing(name, policies.annotate) as (session, user):
+        same = questions.question_of(session, item_id, user) if item_id else None
+        if same is not None:
+            return QuestionView(same.project, same, word_changes(same.old, same.new))
         known = members.list_projects(session, user)
         wanted = [one for one in known if one.name == project]
         rest = [one for one in known if one.name != project]

@@ -129,6 +129,7 @@ def _held(table: str) -> str:
         "prompt-completion": t("the best completions, for supervised tuning"),
         "ratings": t("every rating, one a row"),
         "critiques": t("every critique with its completion"),
+        "refinements": t("what was rewritten because of critiques, and which"),
         "annotations": t("everything as it was said, one annotation a row"),
         "quality": t("how each annotator stands beside the others, by criterion"),
     }

@@ -130,7 +130,9 @@ class _Looks:
 
     def project(self, name: str | None, chosen: str | None) -> list[Any]:
         """The Project tab."""
-        return project_tab.values(project.see_project(self.ctx, name, chosen)) if chosen else self._nothing(13)
+        if not chosen:
+            return self._nothing(project_tab.OUTPUTS)
+        return project_tab.values(project.see_project(self.ctx, name, chosen))
 
     def preview(self, name: str | None, chosen: str | None, kind: Any) -> list[Any]:
         """What training would use, and what the kind of run that is chosen makes."""

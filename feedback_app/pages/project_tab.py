@@ -43,6 +43,7 @@ _FIELDS = (
     *learning_fields.FIELDS,
     *refining_fields.FIELDS,
 )
+OUTPUTS = len(_FIELDS) + 2  # of `ProjectTab.outputs`: the criteria and when it trains next
 
 
 class ProjectTab:

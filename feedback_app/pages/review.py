@@ -60,14 +60,14 @@ class ReviewRoutes:
         if user is None:
             return _to_login("/questions")
         store = partial(review.answer, self.ctx, user.name, kind, item, verdict, text)
-        return await self._do(user, project, store, text)
+        return await self._do(user, project, item, store, text)
 
     async def pass_over(self, request: Request, item: Number = 0, project: Text = "") -> Response:
         """Leave a question unanswered."""
         user = await signed_in(self.ctx.sessions, request)
         if user is None:
             return _to_login("/questions")
-        return await self._do(user, project, partial(review.pass_over, self.ctx, user.name, item))
+        return await self._do(user, project, item, partial(review.pass_over, self.ctx, user.name, item))
 
     async def critiques(
         self, request: Request, before: Annotated[int | None, Query(ge=0, le=2**31 - 1)] = None
@@ -86,16 +86,19 @@ class ReviewRoutes:
             older=found[-1].critique_id if len(found) == review.STORIES else None,
         )
 
-    async def _do(self, user: SignedIn, project: str, change: Any, typed: str = "") -> Response:
+    async def _do(self, user: SignedIn, project: str, item: int, change: Any, typed: str = "") -> Response:
         try:
             await anyio.to_thread.run_sync(change)
         except FeedbackError as error:
-            return await self._question(user, project, problem=said(error), typed=typed, status=422)
+            return await self._question(user, project, item, problem=said(error), typed=typed, status=422)
         return RedirectResponse(f"/questions?project={quote(project)}", 303)
 
-    async def _question(self, user: SignedIn, project: str, *, status: int = 200, **more: Any) -> Response:
-        view = await anyio.to_thread.run_sync(review.open_question, self.ctx, user.name, project)
+    async def _question(
+        self, user: SignedIn, project: str, item: int | None = None, *, status: int = 200, typed: str = "", **more: Any
+    ) -> Response:
+        view = await anyio.to_thread.run_sync(review.open_question, self.ctx, user.name, project, item)
         title, lead = _asked(view)
+        same = view.question is not None and view.question.item_id == item
         return page(
             "question",
             title,
@@ -105,6 +108,7 @@ class ReviewRoutes:
             view=view,
             verdicts=_verdicts(view),
             link=f"?project={quote(view.project)}" if view.project else "",
+            typed=typed if same else "",  # never under another question
             **more,
         )
 

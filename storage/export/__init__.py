@@ -15,7 +15,16 @@ from sqlalchemy.orm import Session
 from storage.artifacts import publish_folder, write_via
 from storage.engine import translate_errors
 from storage.errors import Conflict, Invalid, NotFound
-from storage.export import annotation_bundles, critiques, preference, prompt_completion, quality, ratings, unpaired
+from storage.export import (
+    annotation_bundles,
+    critiques,
+    preference,
+    prompt_completion,
+    quality,
+    ratings,
+    refinements,
+    unpaired,
+)
 from storage.export.files import write_csv, write_jsonl, write_parquet
 from storage.export.hf import CARD, MARK, write_folder
 from storage.export.rows import Table
@@ -29,6 +38,7 @@ TABLES: dict[str, Callable[[Session, Project], Table]] = {
     "prompt-completion": prompt_completion.table,
     "ratings": ratings.table,
     "critiques": critiques.table,
+    "refinements": refinements.table,
     "annotations": annotation_bundles.table,
     "quality": quality.table,
 }

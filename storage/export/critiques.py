@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("prompt_id", pa.int64()),
         ("completion_id", pa.int64()),
+        ("critique_id", pa.int64()),
         ("annotation_id", pa.int64()),
         ("submitted_at", MOMENT),
     ]
@@ -57,6 +58,7 @@ def _rows(session: Session, project: Project) -> Iterator[dict[str, Any]]:
                 Prompt.split,
                 Prompt.id.label("prompt_id"),
                 Completion.id.label("completion_id"),
+                Critique.id.label("critique_id"),
                 Annotation.id.label("annotation_id"),
                 Annotation.submitted_at,
             )

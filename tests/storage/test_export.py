@@ -10,14 +10,17 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import select
 
+from storage import refinements
 from storage.artifacts import folder_sha256
-from storage.enums import CompletionOrigin, Outcome, Split
+from storage.enums import CompletionOrigin, Outcome, RefinementStatus, RunKind, Split
 from storage.errors import Conflict, Invalid, NotFound, StoreUnavailable
 from storage.export import FORMATS, TABLES, export
 from storage.ingest import ingest_file
-from storage.models import Completion, utc_now
+from storage.models import Completion, Critique, Refinement, Run, utc_now
 from storage.projects import get_project
+from storage.refinements import Selected
 from tests.storage.feedback import Desk
 
 FORMULAS = ["=1+1", "+1", "-1", "@x", "\tx", "'=1", "''-"]
@@ -115,10 +118,38 @@ def test_ratings_and_critiques_are_those_that_count(desk, outbox):
         ("p1b", "quality", 3, 5, "ann"),
     ]
     (critique,) = rows_of(desk, "critiques", outbox)
+    said = desk.session.scalars(select(Critique).where(Critique.text == "rude")).one()
+    assert (critique["critique_id"], critique["annotation_id"]) == (said.id, said.annotation_id)
     assert (critique["critique"], critique["span_text"], critique["tags"]) == ("rude", "p2", ["tone"])
     assert critique["fix"] == "Kindly."
     assert critique["prompt"] == user("p2")
     assert critique["submitted_at"].endswith("+00:00")
+
+
+def test_refinements_are_those_whose_critiques_stand_with_what_became_of_them(desk, outbox):
+    made = filled(desk)
+    said = {one.text: one for one in desk.session.scalars(select(Critique))}
+    run = Run(project_id=desk.project.id, kind=RunKind.REFINE, config={})
+    desk.session.add(run)
+    desk.session.flush()
+    for critique, text in ((said["rude"], "p2 kindly"), (said["rude"], "p2 gently")):
+        big = Selected(
+            critique.completion_id, (critique.id,), text, judge_score=0.9, sampling={"endpoint_model": "big"}
+        )
+        refinements.add_model_refinements(desk.session, run, [big])
+    gone = Refinement(completion_id=made["p1b"].id, refined_id=made["p1c"].id, status=RefinementStatus.UNREVIEWED)
+    gone.critiques = [said["withdrawn words"]]
+    desk.session.add(gone)
+    first = desk.session.scalars(select(Refinement).where(Refinement.run_id == run.id).order_by(Refinement.id)).first()
+    refinements.review(desk.session, first.id, desk.user("rita"), RefinementStatus.EDITED, "p2 very kindly")
+    kind, gentle, own = rows_of(desk, "refinements", outbox)
+    assert (kind["completion"], kind["refinement"], kind["status"], kind["by"]) == (
+        "p2a", "p2 very kindly", "edited", "big"
+    )  # fmt: skip
+    assert (kind["critiques"], kind["critique_ids"], kind["run_id"]) == (["rude"], [said["rude"].id], run.id)
+    assert (gentle["refinement"], gentle["status"], gentle["judge_score"]) == ("p2 gently", "unreviewed", 0.9)
+    assert (own["refinement"], own["by"], own["status"], own["split"]) == ("p3 mended", "a person", None, "test")
+    assert own["critique_ids"] == []
 
 
 def test_annotations_hold_rankings_and_fixes(desk, outbox):

@@ -199,6 +199,9 @@ def test_runs_are_queued_and_listed(house, api, named, idle_queue):
     with house.sessions() as session:
         assert session.get_one(Run, queued.json()["id"]).asked == {"seed": 3}
     assert [model["name"] for model in api.get("/models").json()["models"]] == ["policy-v0"]
+    nothing_yet = api.post("/runs", json={"kind": "auto"})
+    assert nothing_yet.status_code == 409, "it says what is missing, as `train auto` does"
+    assert "too few for DPO" in nothing_yet.text
     too_little = api.post("/runs", json={"kind": "dpo"})
     assert too_little.status_code == 409
     assert "pairs" in too_little.json()["error"]
