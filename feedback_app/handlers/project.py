@@ -12,6 +12,7 @@ from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.refining import RefiningView, from_fields, see_refining
 from feedback_app.handlers.values import text, to_enum, whole
+from feedback_app.i18n import t
 from storage import audit, members, projects, schedule
 from storage.configs import AnnotationSettings, PolicyMode, SamplingSettings, SourceWeights, TrainingPolicy, parse
 from storage.enums import Role
@@ -92,9 +93,13 @@ def save(ctx: Context, name: str | None, project: str | None, values: Mapping[st
 
 
 def create(ctx: Context, name: str | None, new_name: Any) -> str:
-    """Add a project with the default criteria and return its name; raises `Conflict` when it is taken."""
+    """Add a project with the default criteria, in the creator's language, and return its name.
+
+    Raises `Conflict` when the name is taken.
+    """
+    criteria = [one._replace(name=t(one.name), description=t(one.description)) for one in projects.DEFAULT_CRITERIA]
     with ctx.writing(name, policies.edit_project) as (session, user):
-        made = projects.create_project(session, text(new_name, "project name", 200))
+        made = projects.create_project(session, text(new_name, "project name", 200), criteria=criteria)
         audit.record(session, user, "project.create", made.name, made)
         return made.name
 
@@ -137,11 +142,11 @@ def _view(ctx: Context, session: Session, project: Project, base: ProjectView) -
         annotating=parse(AnnotationSettings, project.annotation_settings),
         sampling=parse(SamplingSettings, project.sampling),
         policy=parse(TrainingPolicy, project.training_policy),
+        refining=see_refining(ctx, session, project),
         due=_due(session, project),
     )
 
 
-        refining=see_refining(ctx, session, project),
 def _due(session: Session, project: Project) -> Due:
     try:
         return schedule.due(session, project, utc_now())
