@@ -47,7 +47,10 @@ def script_texts(path: Path) -> Iterator[str]:
 
 # --- errors ---
 
-ERRORS = {"FeedbackError", "NotFound", "Conflict", "Invalid", "NotEnoughData", "NotAllowed"}
+ERRORS = {
+    *("FeedbackError", "NotFound", "Conflict", "Invalid", "NotEnoughData", "NotAllowed"),
+    *("StoreUnavailable", "ModelUnusable", "TrainingFailed", "NotDelivered"),
+}
 
 
 def template(node: ast.expr) -> str | None:
@@ -81,6 +84,16 @@ def errors(path: Path) -> Iterator[str]:
         for argument in node.args[:1]:
             choices = (argument.body, argument.orelse) if isinstance(argument, ast.IfExp) else (argument,)
             yield from filter(None, map(template, choices))
+
+
+def returned(path: Path, function: str) -> Iterator[str]:
+    """The patterns of what a function of a file returns, alone or first in a tuple; those that say something."""
+    tree = ast.parse(path.read_text())
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function)
+    for node in (one for each in found for one in ast.walk(each) if isinstance(one, ast.Return) and one.value):
+        for value in node.value.elts[:1] if isinstance(node.value, ast.Tuple) else [node.value]:
+            parts = value.values if isinstance(value, ast.BoolOp) else [value]
+            yield from (text for part in parts if (text := template(part)) and _WORDS.search(text))
 
 
 # --- what should have been handed to one of them ---

@@ -28,6 +28,8 @@ from feedback_app.i18n import (
     t,
 )
 from feedback_app.i18n.edge import asked_for, find_reader
+from storage.configs import GenerateConfig, PlaygroundConfig
+from storage.critique_configs import RECIPES, RefineConfig
 from storage.enums import PairSource, Role, RuleState, RunKind, RunStatus, Split, VersionStatus
 from storage.queue import QueueCounts
 from storage.webhooks import WebhookEvent
@@ -47,8 +49,11 @@ NAMED = {
     *(source.value.replace("_", " ") for source in PairSource),
     *("tie", "both bad", "below margin", "disagreement", "same text", "judged", "criticised"),
 }
+CONFIGS = (*(recipe.config for recipe in RECIPES.values()), RefineConfig, GenerateConfig, PlaygroundConfig)
+# What a run is told has names in code only; so have its figures, which come as they come.
+NAMED |= {name.replace("_", " ") for kind in CONFIGS for name in kind.model_fields}
 # Raised only where no page is: on the command line, in the API, while the program starts.
-ELSEWHERE = {"artifacts.py", "engine.py", "idempotency.py", "schema.py", "snapshot_diff.py", "server.py"}
+ELSEWHERE = {"artifacts.py", "backup.py", "engine.py", "idempotency.py", "schema.py", "snapshot_diff.py", "server.py"}
 
 
 def _part(language: str, name: str) -> dict[str, str]:
@@ -66,17 +71,24 @@ def test_every_text_is_translated_and_every_translation_is_used(language):
     scripts = "".join(path.read_text() for path in spoken.SCRIPTS)
     unused = {text for text in of_scripts(language) if json.dumps(text, ensure_ascii=False) not in scripts}
     unused |= {text for text in _part(language, "messages") if text not in strings}
-    assert unused | (set(catalogue(language)) - said - set(of_scripts(language)) - strings) == set()
+    named = set(_part(language, "names"))
+    assert unused | (set(catalogue(language)) - said - named - set(of_scripts(language)) - strings) == set()
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_error_that_a_page_can_show_is_translated(language):
-    files = [path for path in sorted((spoken.ROOT / "storage").rglob("*.py")) if path.parent.name != "export"]
+    rooms = [path for room in ("storage", "trainer") for path in sorted((spoken.ROOT / room).rglob("*.py"))]
+    files = [path for path in rooms if path.parent.name not in ("export", "starter")]
     raised = {
         (path.name, text)
         for path in files + spoken.pages()
         if path.name not in ELSEWHERE
         for text in spoken.errors(path)
+    }
+    # ... and how the process of a run ended.
+    ends = {"launch.py": "failure", "run.py": "explain", "posting.py": "_reason", "lane.py": "_reason"}
+    raised |= {
+        (name, text) for name, way in ends.items() for text in spoken.returned(spoken.ROOT / "trainer" / name, way)
     }
     known = _part(language, "messages")
     assert {one for one in raised if one[1] not in known} == set()

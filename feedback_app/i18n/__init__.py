@@ -13,6 +13,7 @@ translation is shown in English. How to write one:
   the command line; here they are matched with their pattern, `at most {0} criteria`. `said(error)` is that as a
   sentence.
 - `feedback.t("Show older ones")` in a script (static/language.js), with values as the second argument.
+- `named(key)` for a setting or figure that has a name in code only.
 - `moment(at)`, `day(at)`, `clock(at)`: in the reader's time zone.
 
 Not `gr.I18n`: it translates a component's label, info, placeholder, title and value by the browser's locale, in the
@@ -103,6 +104,11 @@ def fill(page: str) -> str:
 def listed(texts: Iterable[str]) -> str:
     """`texts` one after the other, as the language writes a list."""
     return t(", ").join(texts)
+
+
+def named(key: str) -> str:
+    """What code calls `test_accuracy` or `fit.train.kept`, in words; names.json has those of settings and figures."""
+    return " · ".join(t(part.replace("_", " ")) for part in key.split("."))
 
 
 def sentence(line: str) -> str:

@@ -43,6 +43,7 @@ class _Ui:
     stage: gr.HTML
     guidelines: gr.Markdown
     prompt: gr.Chatbot
+    texts: list[gr.Markdown]
     form: gr.HTML
     submit: gr.Button
     skip: gr.Button
@@ -54,9 +55,6 @@ class _Ui:
     kept: gr.BrowserState
     timer: gr.Timer
     lesson: practice.LessonPart
-
-    def __init__(self) -> None:
-        self.texts: list[gr.Markdown] = []
 
     @property
     def item(self) -> list[Any]:
@@ -88,8 +86,7 @@ def _layout() -> _Ui:
     with gr.Column(elem_id="fb-work"):
         ui.prompt = parts.prompt()
         with gr.Row(elem_id="fb-sides", equal_height=False):
-            for letter in LETTERS:
-                _side(ui, letter)
+            ui.texts = [parts.side(letter, off=letter not in LETTERS[:2]) for letter in LETTERS]
     with gr.Row(elem_id="fb-actions"):
         ui.form = parts.form()
         ui.skip = gr.Button(later("Skip"), elem_id="fb-skip", min_width=80)
@@ -108,16 +105,6 @@ def _layout() -> _Ui:
     ui.kept = gr.BrowserState(None, storage_key="feedback-draft", secret="feedback-draft-v1")  # noqa: S106  no secret
     ui.timer = gr.Timer(REST)
     return ui
-
-
-def _side(ui: _Ui, letter: str) -> None:
-    hidden = [] if letter in LETTERS[:2] else ["fb-off"]
-    with gr.Column(elem_classes=["fb-side", *hidden], elem_id=f"fb-side-{letter.lower()}", min_width=320):
-        gr.HTML(parts.side_head(letter), js_on_load=None)
-        ui.texts.append(
-            gr.Markdown("", latex_delimiters=LATEX, line_breaks=True, buttons=["copy"], elem_classes="fb-text")
-        )
-        gr.HTML('<div class="fb-plain-text"></div><div class="fb-slot"></div>', js_on_load=None)
 
 
 def _panels(ui: _Ui) -> None:
@@ -171,7 +158,6 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     demo.load(event(opened), [ui.project, ui.kept], ui.page, js=parts.JS_PROJECT_OF_URL, postprocess=False, **QUICK)
     ui.project.input(event(changed), [ui.project], ui.page, js=parts.JS_OTHER_PROJECT, **QUICK, **AS_IS)
     ui.timer.tick(plain(event(looked)), [ui.project], ui.item, **QUICK, **AS_IS)
-    # Outside the queue: the next item is there in half the time.
     ui.submit.click(
         plain(told(submitted, len(ui.item))),
         [*here, ui.clock, ui.form],

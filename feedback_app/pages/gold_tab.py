@@ -12,7 +12,7 @@ from feedback_app.handlers.gold import GoldView
 from feedback_app.i18n import later, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
-from feedback_app.pages.wiring import QUEUED, event
+from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.enums import Admission, ItemStatus
 from storage.gold import GoldLine, Standard
 from storage.history import Line
@@ -44,16 +44,13 @@ class GoldTab:
                     self._asking()
 
     def _list(self) -> None:
-        gr.HTML(f"<h3>{later('Gold items')}</h3>", js_on_load=None)
-        self.lines = gr.HTML("", elem_id="op-gold-items", js_on_load=None)
+        self.lines, self.item = _chosen_from(later("Gold items"), "op-gold-items", later("Gold item"), "op-gold-item")
         with gr.Row():
-            self.item = _free_dropdown(later("Gold item"), "op-gold-item", 3)
             self.unmark = gr.Button(later("Make ordinary"), elem_id="op-gold-unmark", min_width=140)
 
     def _people(self) -> None:
-        gr.HTML(f"<h3>{later('Practice and checks of people')}</h3>", js_on_load=None)
-        self.people = gr.HTML("", elem_id="op-gold-people", js_on_load=None)
-        self.person = _free_dropdown(later("Person"), "op-gold-person", 3)
+        title = later("Practice and checks of people")
+        self.people, self.person = _chosen_from(title, "op-gold-people", later("Person"), "op-gold-person")
         with gr.Row():
             self.decisions = {
                 "waive": gr.Button(later("Waive practice"), elem_id="op-gold-waive", min_width=120),
@@ -63,7 +60,7 @@ class GoldTab:
 
     def _marking(self) -> None:
         gr.HTML(f"<h3>{later('Say what is right')}</h3>", js_on_load=None)
-        self.annotation = _free_dropdown(later("Take this annotation as the gold standard"), "op-gold-annotation", 1)
+        self.annotation = _free_dropdown(later("Take this annotation as the gold standard"), "op-gold-annotation")
         self.by_item = gr.Textbox(
             label=later("Or the number of an item"),
             info=later("The one annotation on it is taken."),
@@ -164,9 +161,8 @@ class GoldTab:
             return event(gold_decided)
 
         busy: dict[str, Any] = {"concurrency_limit": 2, **QUEUED}
-        quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        head.select(event(gold_seen), [self.project], self.outputs, **quiet)
-        self.project.change(event(gold_seen), [self.project], self.outputs, js=_JS_IF_SEEN, **quiet)
+        head.select(event(gold_seen), [self.project], self.outputs, **QUICK)
+        self.project.change(event(gold_seen), [self.project], self.outputs, js=_JS_IF_SEEN, **QUICK)
         fields = [self.settings[name] for name in _SETTINGS]
         self.save.click(event(gold_saved), [self.project, *fields], self.outputs, **busy)
         given = [self.project, self.annotation, self.by_item, self.tolerance, self.tie, self.explanation]
@@ -176,9 +172,15 @@ class GoldTab:
             button.click(decided(decision), [self.project, self.person], self.outputs, **busy)
 
 
-def _free_dropdown(label: str, elem_id: str, scale: int) -> gr.Dropdown:
+def _chosen_from(title: str, table_id: str, label: str, elem_id: str) -> tuple[gr.HTML, gr.Dropdown]:
+    """A headed table, and the list to choose one of its rows from."""
+    gr.HTML(f"<h3>{title}</h3>", js_on_load=None)
+    return gr.HTML("", elem_id=table_id, js_on_load=None), _free_dropdown(label, elem_id)
+
+
+def _free_dropdown(label: str, elem_id: str) -> gr.Dropdown:
     # The server checks the value; Gradio would check it against the empty list after a restart.
-    return gr.Dropdown(choices=[], label=label, elem_id=elem_id, scale=scale, allow_custom_value=True)
+    return gr.Dropdown(choices=[], label=label, elem_id=elem_id, allow_custom_value=True)
 
 
 def values(view: GoldView) -> list[Any]:

@@ -20,7 +20,6 @@ from feedback_app.handlers.mine import ListView, MineView, OneView
 from feedback_app.i18n import later, message, sentence, t
 from feedback_app.pages import parts, render
 from feedback_app.pages.annotate import LETTERS, shown_message
-from feedback_app.pages.theme import LATEX
 from feedback_app.pages.wiring import BRAND, QUEUED, QUICK, account_links, event
 from storage.models import JsonObject
 
@@ -70,7 +69,7 @@ class _Ui:
             with gr.Column(elem_id="fb-work"):
                 self.prompt = parts.prompt()
                 with gr.Row(elem_id="fb-sides", equal_height=False):
-                    self.texts = [_side(letter) for letter in LETTERS]
+                    self.texts = [parts.side(letter) for letter in LETTERS]
             self.said = _drawn("said", None)
             with gr.Row(elem_id="fb-actions"):
                 self.form = parts.form()
@@ -100,14 +99,6 @@ def _drawn(part: str, value: Any) -> gr.HTML:
         elem_id=f"mi-{part}-box",
         apply_default_css=False,
     )
-
-
-def _side(letter: str) -> gr.Markdown:
-    with gr.Column(elem_classes=["fb-side", "fb-off"], elem_id=f"fb-side-{letter.lower()}", min_width=320):
-        gr.HTML(parts.side_head(letter), js_on_load=None)
-        text = gr.Markdown("", latex_delimiters=LATEX, line_breaks=True, buttons=["copy"], elem_classes="fb-text")
-        gr.HTML('<div class="fb-plain-text"></div><div class="fb-slot"></div>', js_on_load=None)
-    return text
 
 
 def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:

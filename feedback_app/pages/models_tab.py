@@ -33,10 +33,10 @@ class ModelsTab:
     def __init__(self, project: gr.Dropdown) -> None:
         self.project = project
         with gr.Row(elem_classes="op-split"):
-            with gr.Column(scale=3, min_width=320, elem_classes="op-card"):
+            with gr.Column(min_width=320, elem_classes="op-card"):
                 gr.HTML(f"<h3>{later('Model versions')}</h3>", js_on_load=None)
                 self.list = gr.HTML("", elem_id="op-versions", js_on_load=None)
-            with gr.Column(scale=4, min_width=320, elem_classes="op-card"):
+            with gr.Column(min_width=320, elem_classes="op-card"):
                 self.detail = gr.HTML("", elem_id="op-version-detail", js_on_load=None)
         with gr.Column(elem_id="op-decide-panel", elem_classes="fb-panel"):
             gr.HTML(parts.panel_head(later("Decide")), js_on_load=None)
@@ -163,12 +163,12 @@ def detail(chosen: VersionView, view: ModelsView) -> str:
         (t("files"), f"sha256 {version.sha256[:12]}…" if version.sha256 else None),
     ]
     pairs += resolved(chosen.rates)
-    figures = [(key, render.number(value)) for key, value in render.flat(version.metrics)]
-    metrics = render.fold(t("Metrics"), render.facts(figures), is_open=True)
+    figures = render.figures(version.metrics)
+    metrics = render.fold(t("Metrics"), render.facts(figures), is_open=True) if figures else ""
     return (
         f'<div class="op-head"><h3>{escape(version.name)} {_badges(version)}</h3>'
         f'<button type="button" class="op-button" data-panel="op-decide-panel">{t("Decide…")}</button></div>'
-        f"{_taint(chosen, view)}{render.facts(pairs)}{metrics if figures else ''}"
+        f"{_taint(chosen, view)}{render.facts(pairs)}{metrics}"
     )
 
 

@@ -27,9 +27,11 @@ JS_OF_URL = """(project, run) => {
   const query = new URLSearchParams(location.search);
   return [query.get('project') ?? project, query.get('run') ?? run];
 }"""
-JS_KEEP = (
-    "(project) => { window.feedback.keep('project', project); window.feedback.keep('run', ''); return [project]; }"
-)
+JS_OTHER_PROJECT = """(project) => {
+  const other = window.feedback.otherProject(project);
+  if (other !== null) window.feedback.keep('run', '');
+  return [other];
+}"""
 
 
 def build(ctx: Context) -> gr.Blocks:
@@ -56,10 +58,10 @@ def build(ctx: Context) -> gr.Blocks:
                 data_part = data_tab.DataTab(chosen)
             with gr.Tab(later("Quality"), id="quality") as quality_head:
                 quality_part = quality_tab.QualityTab(chosen)
-            with gr.Tab(later("Gold"), id="gold") as gold_head:
-                gold_part = gold_tab.GoldTab(chosen)
             with gr.Tab(later("Rules"), id="rules") as rules_head:
                 rules_part = rules_tab.RulesTab(chosen)
+            with gr.Tab(later("Gold"), id="gold") as gold_head:
+                gold_part = gold_tab.GoldTab(chosen)
             with gr.Tab(later("Users"), id="users") as users_head:
                 users_part = users_tab.UsersTab()
             with gr.Tab(later("Project"), id="project") as project_head:
@@ -79,11 +81,15 @@ def build(ctx: Context) -> gr.Blocks:
             part.connect(ctx)
         project_part.connect(ctx, see.everything, everything)
         quality_part.connect(ctx, quality_head)
+        rules_part.connect(ctx, rules_head)
         gold_part.connect(ctx, gold_head)
 
-        rules_part.connect(ctx, rules_head)
+        def other_project(name: str | None, project: str | None) -> list[Any]:
+            # None: the list was opened and left.
+            return see.everything(name, project) if project else [gr.skip() for _ in everything]
+
         demo.load(event(see.everything), [chosen, runs_part.selected], everything, js=JS_OF_URL, **QUICK)
-        chosen.input(event(see.everything), [chosen], everything, js=JS_KEEP, **QUICK)
+        chosen.input(event(other_project), [chosen], everything, js=JS_OTHER_PROJECT, **QUICK)
         # Walking through all feedback takes a while in a large project: beside everything else, one at a time.
         gr.on(
             [chosen.change, runs_head.select],

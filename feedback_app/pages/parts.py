@@ -71,7 +71,7 @@ def kind_of(item: ItemView) -> str:
     return {1: "single", 2: "pair"}.get(len(item.sides), "ranking")
 
 
-def side_head(letter: str) -> str:
+def _side_head(letter: str) -> str:
     """The head of a completion's column."""
     better = later("{letter} is better", letter=letter)
     return (
@@ -87,6 +87,16 @@ def side_head(letter: str) -> str:
         )
         + "</div>"
     )
+
+
+def side(letter: str, *, off: bool = True) -> gr.Markdown:
+    """The column of a completion, while `off` out of sight; gives the component of its text."""
+    hidden = ["fb-off"] if off else []
+    with gr.Column(elem_classes=["fb-side", *hidden], elem_id=f"fb-side-{letter.lower()}", min_width=320):
+        gr.HTML(_side_head(letter), js_on_load=None)
+        text = gr.Markdown("", latex_delimiters=LATEX, line_breaks=True, buttons=["copy"], elem_classes="fb-text")
+        gr.HTML('<div class="fb-plain-text"></div><div class="fb-slot"></div>', js_on_load=None)
+    return text
 
 
 def panel_head(title: str) -> str:
@@ -139,7 +149,6 @@ def _keys(*lines: tuple[str, str]) -> str:
 JS_PROJECT_OF_URL = "(project, kept) => [new URLSearchParams(location.search).get('project') ?? project, kept]"
 # Null when the list of projects was only passed by with the Tab key: Gradio calls that an input too.
 JS_OTHER_PROJECT = "(project) => [window.feedback.otherProject(project)]"
-JS_KEEP_PROJECT = "(project) => { window.feedback.keep('project', project); return [project]; }"
 JS_SECONDS = "(p, a, s, form) => [p, a, window.feedback.seconds(), window.feedback.said()]"
 JS_NOW = "(a, t, form) => [a, Date.now(), window.feedback.said()]"
 JS_KEEP_DRAFT = "(assignment) => ({assignment, form: window.feedback.said(), at: Date.now()})"

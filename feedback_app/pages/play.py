@@ -69,7 +69,7 @@ class _Ui:
         with gr.Column(elem_id="fb-work"):
             self.prompt = parts.prompt()
             with gr.Row(elem_id="fb-sides", equal_height=False):
-                self.texts = [_side(letter) for letter in LETTERS]
+                self.texts = [parts.side(letter) for letter in LETTERS]
         with gr.Row(elem_id="fb-actions"):
             self.form = parts.form()
             self.leave = gr.Button(later("New conversation"), elem_id="pl-leave", min_width=80)
@@ -88,7 +88,7 @@ class _Ui:
                     "",
                     label=later("Your message"),
                     show_label=False,
-                    placeholder=later("Write a message to the model; Enter sends it, Shift and Enter begin a new line"),
+                    placeholder=later("Write to the model"),
                     lines=1,
                     max_lines=12,
                     elem_id="pl-box",
@@ -97,6 +97,8 @@ class _Ui:
                 )
                 self.send = gr.Button(later("Send"), variant="primary", elem_id="pl-send", min_width=110, scale=0)
                 self.stop = gr.Button(later("Stop"), elem_id="pl-stop", min_width=110, scale=0)
+            keys = later("Enter sends, Shift and Enter begin a new line.")
+            gr.HTML(f'<p class="pl-keys">{keys}</p>', js_on_load=None)
         with gr.Column(elem_id="fb-guidelines", elem_classes="fb-panel"):
             gr.HTML(parts.panel_head(later("Guidelines")), js_on_load=None)
             self.guidelines = gr.Markdown("", latex_delimiters=LATEX)
@@ -120,14 +122,6 @@ class _Ui:
     def page(self) -> list[Any]:
         """What changes with the project, in the order of `_page_values`."""
         return [self.top, self.project, self.guidelines, *self.turn]
-
-
-def _side(letter: str) -> gr.Markdown:
-    with gr.Column(elem_classes=["fb-side", "fb-off"], elem_id=f"fb-side-{letter.lower()}", min_width=320):
-        gr.HTML(parts.side_head(letter), js_on_load=None)
-        shown = gr.Markdown("", latex_delimiters=LATEX, line_breaks=True, buttons=["copy"], elem_classes="fb-text")
-        gr.HTML('<div class="fb-plain-text"></div><div class="fb-slot"></div>', js_on_load=None)
-    return shown
 
 
 def _go(letter: str, *, rewritten: bool) -> gr.Button:
@@ -164,9 +158,15 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         async for look in follow(name, view):
             yield look
 
-    async def changed(name: str | None, project: str | None) -> AsyncIterator[Look]:
+    async def changed(name: str | None, project: str | None) -> AsyncIterator[Look | None]:
+        if project is None:  # the list was opened and left
+            yield None
+            return
         async for look in opened(name, project, None):
             yield look
+
+    def page_values(look: Look | None) -> list[Any]:
+        return _page_values(look) if look else [gr.skip() for _ in ui.page]
 
     async def sent(name: str | None, project: str | None, said: Any) -> AsyncIterator[Look]:
         view = await anyio.to_thread.run_sync(handlers.send, ctx, name, project, said)
@@ -195,7 +195,7 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     streamed: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": FOLLOWERS}
     once = {"trigger_mode": "once", **QUICK}
     demo.load(streaming(opened, _page_values), [ui.project, ui.kept], ui.page, js=JS_ASKED, **streamed)
-    ui.project.input(streaming(changed, _page_values), [ui.project], ui.page, js=parts.JS_KEEP_PROJECT, **streamed)
+    ui.project.input(streaming(changed, page_values), [ui.project], ui.page, js=parts.JS_OTHER_PROJECT, **streamed)
     said = [ui.project, ui.box]
     ui.send.click(streaming(sent, _turn_values), said, ui.turn, js=JS_TYPED, **streamed)
     ui.keep.click(event(kept), said, [ui.status], js=JS_TYPED, **QUICK)

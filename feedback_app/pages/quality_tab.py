@@ -184,6 +184,6 @@ def _writers(writers: tuple[Writer, ...]) -> str:
             f'<span class="op-badge">{escape(tag)} {number / base:.1%}</span>' for tag, number in often
         )  # fmt: skip
         critiques = f"{one.criticised:,} ({one.criticised / base:.0%})"
-        rows.append(Row([Markup(f"<b>{escape(one.name)}</b>"), f"{one.judged:,}", critiques, Markup(tags or "–")]))
+        rows.append(Row([Markup(f"<b>{escape(t(one.name))}</b>"), f"{one.judged:,}", critiques, Markup(tags or "–")]))
     columns = (t("written by"), t("judged"), t("critiques"), t("tags, of all judged"))
     return render.table(columns, rows, words.no_critiques())

@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 from typing import Any, NamedTuple
 
-from feedback_app.i18n import here, listed, moment, reader, t
+from feedback_app.i18n import here, listed, moment, named, reader, t
 
 
 class Markup(str):
@@ -54,8 +54,13 @@ def badge(status: str) -> Markup:
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> Markup:
     """Name and value, one under the other; values of None are left out."""
-    inner = "".join(f"<dt>{escape(key)}</dt><dd>{h(value)}</dd>" for key, value in pairs if value is not None)
+    inner = "".join(f"<dt>{h(key)}</dt><dd>{h(value)}</dd>" for key, value in pairs if value is not None)
     return Markup(f'<dl class="op-facts">{inner}</dl>')
+
+
+def figures(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Nested figures that code has named, for `facts`, in the reader's words."""
+    return [(named(key), number(value)) for key, value in flat(values)]
 
 
 def stats(pairs: Iterable[tuple[str, Any]]) -> Markup:
@@ -118,7 +123,9 @@ def number(value: Any) -> str:
     """A figure short enough to read: 1,234, 0.8123, 1.0e-05."""
     if value is None:
         return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return t("yes") if value else t("no")
+    if not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"

@@ -12,7 +12,7 @@ from feedback_app import plots
 from feedback_app.handlers import runs as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.runs import AUTO, RunsView, RunView
-from feedback_app.i18n import later, listed, message, sentence, t
+from feedback_app.i18n import later, listed, message, named, sentence, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import QUEUED, QUICK, event
@@ -252,31 +252,30 @@ def detail(chosen: RunView) -> str:
     log = "\n".join(escape(line) for line in chosen.log) or escape(t("Nothing yet."))
     parts: list[str] = []
     if run.result:
-        parts.append(
-            render.fold(t("Result"), render.facts((k, render.number(v)) for k, v in render.flat(run.result)), True)
-        )
+        parts.append(render.fold(t("Result"), render.facts(render.figures(run.result)), True))
     if chosen.snapshot:
         parts.append(render.fold(t("Data"), _snapshot(chosen)))
     own = set(run.asked)
-    settings = [
-        (t("{name} (set)", name=key) if key in own else key, render.number(value)) for key, value in run.config.items()
-    ]
-    parts.append(
-        render.fold(t("Settings"), render.facts([(t("parent"), chosen.parent), ("seed", run.seed), *settings]))
-    )
+    settings = [(_setting(key, key in own), render.number(value)) for key, value in run.config.items()]
+    known = [(t("parent"), chosen.parent), (named("seed"), run.seed)]
+    parts.append(render.fold(t("Settings"), render.facts([*known, *settings])))
     if run.environment:
-        parts.append(render.fold(t("Environment"), render.facts(render.flat(run.environment))))
+        parts.append(render.fold(t("Environment"), render.facts(render.figures(run.environment))))
     parts.append(render.fold(t("Log"), Markup(f'<pre class="op-log">{log}</pre>'), run.status is RunStatus.FAILED))
     return "".join(parts)
+
+
+def _setting(key: str, own: bool) -> Markup:
+    """A setting by the name that "More settings" takes, in other languages with what it means."""
+    code, words = Markup(f"<code>{escape(key)}</code>"), named(key)
+    told = code if words == key.replace("_", " ") else Markup(f"{escape(words)} {code}")
+    return Markup(t("{name} (set)", name=told)) if own else told
 
 
 def _snapshot(chosen: RunView) -> Markup:
     if chosen.snapshot is None:
         return Markup("")
-    report = chosen.snapshot.report
-    pairs = [(t("snapshot"), chosen.snapshot.content_hash[:12])]
-    pairs += [(key, render.number(value)) for key, value in render.flat(report)]
-    return render.facts(pairs)
+    return render.facts([(t("snapshot"), chosen.snapshot.content_hash[:12]), *render.figures(chosen.snapshot.report)])
 
 
 def says(kind: Any, choice: Choice | None) -> str:

@@ -1,6 +1,5 @@
-// The form of an item: ratings, critiques with tags, fixes and marked passages, rewrites with their differences, and the
-// verdict. One component holds it all; its parts stand in the slots of the completions' columns. Everything from the
-// server is set as text, never as HTML.
+// The form of an item: ratings, critiques with tags, fixes and marked passages, rewrites, and the verdict. One component
+// holds it all; its parts stand in the columns' slots. Everything from the server is set as text, never as HTML.
 (() => {
   "use strict";
   const feedback = (window.feedback = window.feedback || {});
@@ -17,7 +16,6 @@
     return node;
   };
   const EMPTY = { kind: "pair", order: "free", criteria: [], tags: [], outcome: null, strength: null, ranks: [], sides: [] };
-
   let it = EMPTY; // the item's form as it stands
   const opened = new Set(); // rewrites that the annotator keeps open from item to item
   const touched = () => feedback.touched?.();
@@ -137,7 +135,8 @@
     const placeholder = marked
       ? t("What is wrong, or good, here?")
       : t("What should be different, and what is good? Be specific.");
-    const label = marked ? t("Critique of a passage of {letter}", { letter }) : t("Critique of {letter}", { letter });
+    const whole = it.kind === "single" ? t("Critique") : t("Critique of {letter}", { letter });
+    const label = marked ? t("Critique of a passage of {letter}", { letter }) : whole;
     const about = marked ? t("Tags of the passage") : t("Tags of {letter}", { letter });
     const say = (text) => {
       critique.text = text;
@@ -223,7 +222,8 @@
     };
     const area = field("fb-rewritten", t("{letter} as it should be", { letter }), side.refinement, 5, change);
     const note = t("Change as little or as much as you like; left as it is, it does not count.");
-    box.append(make("summary", { textContent: t("Rewrite {letter}", { letter }) }), area, shown, make("p", { className: "fb-note", textContent: note }));
+    const head = it.kind === "single" ? t("Rewrite") : t("Rewrite {letter}", { letter });
+    box.append(make("summary", { textContent: head }), area, shown, make("p", { className: "fb-note", textContent: note }));
     box.open = opened.has(letter) || side.refinement !== side.text;
     box.addEventListener("toggle", () => (box.open ? opened.add(letter) : opened.delete(letter)));
     draw();

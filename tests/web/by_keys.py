@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 # Whether whoever has the focus can be seen to have it: an outline around it, or around what stands for a hidden input.
-RING = """() => {
+RING = """
   const rings = (node) => node && getComputedStyle(node).outlineStyle !== "none"
     && parseFloat(getComputedStyle(node).outlineWidth) >= 1.5;
   const here = document.activeElement;
@@ -19,7 +19,15 @@ RING = """() => {
   const covered = bar?.checkVisibility() && !bar.contains(here) && box.top >= bar.getBoundingClientRect().top;
   if (covered) return told("under the bar");
   return [here, here.nextElementSibling, here.closest("label")].some(rings) ? null : told("no ring");
-}"""
+"""
+# One step on the way round: what has the focus now, null when it had it before, and whether that can be seen.
+STEP = f"""() => {{
+  const unseen = (() => {{ {RING} }})();
+  const e = document.activeElement;
+  if (e === document.body || window.crawled.has(e)) return null;
+  window.crawled.add(e);
+  return [e.ariaLabel || e.textContent.trim().slice(0, 30) || e.id || e.tagName, unseen];
+}}"""
 
 
 class Keyboard:
@@ -53,7 +61,7 @@ class Keyboard:
         pytest.fail(f"{most} times {key} did not reach {selector}")
 
     def look(self) -> None:
-        if unseen := self.page.evaluate(RING):
+        if unseen := self.page.evaluate(f"() => {{ {RING} }}"):
             self.unseen.add(unseen)
 
     def to_top(self) -> None:
@@ -69,13 +77,11 @@ class Keyboard:
         stops: list[str] = []
         for _ in range(most):
             self.press("Tab")
-            stop = self.page.evaluate(
-                "() => { const e = document.activeElement;"
-                " if (e === document.body || window.crawled.has(e)) return null; window.crawled.add(e);"
-                " return e.ariaLabel || e.textContent.trim().slice(0, 30) || e.id || e.tagName; }"
-            )
-            if stop is None:
+            step = self.page.evaluate(STEP)
+            if step is None:
                 return stops
-            self.look()
+            stop, unseen = step
+            if unseen:
+                self.unseen.add(unseen)
             stops.append(stop)
         pytest.fail(f"no way out after {most} stops: {stops[-10:]}")
