@@ -31,7 +31,7 @@ import psutil
 
 from benchmarks._report import Bar, Outcome, run_benchmark
 from feedback_app.demo_project import DEMO_PROJECT
-from feedback_app.supervisor import free_port
+from feedback_app.supervisor import answers, free_port
 from tests.browser import ARGUMENTS, CHROMIUM
 
 PAIRS = 600  # imported, so that there is something to train on
@@ -113,7 +113,7 @@ def _app(home: Path) -> Iterator[tuple[float, float, dict[str, Any]]]:
         env={**os.environ, "FEEDBACK_HOME": str(home)},
     )
     try:
-        _until(lambda: _answers(f"http://127.0.0.1:{port}/login"), "the login page")
+        _until(lambda: answers(f"http://127.0.0.1:{port}/login"), "the login page")
         login = time.monotonic() - started
         _until(lambda: _count(home, "SELECT count(*) FROM items"), "the first item")
         first_item = time.monotonic() - started
@@ -195,13 +195,6 @@ def _count(home: Path, query: str) -> int:
             return int(connection.execute(query).fetchone()[0])
     except sqlite3.OperationalError:  # no tables yet
         return 0
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def _until(true: Callable[[], Any], what: str) -> None:
