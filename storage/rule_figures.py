@@ -16,6 +16,7 @@ from storage.models import (
     Completion,
     CompletionRule,
     Critique,
+    Item,
     ItemCompletion,
     ModelVersion,
     Project,
@@ -83,8 +84,9 @@ def _criticised(
     """Judged completions in scope by (rule, whether under it): those criticised, and all."""
     judged = (
         select(ItemCompletion.completion_id)
-        .join(Annotation, Annotation.item_id == ItemCompletion.item_id)
-        .where(live_annotation())
+        .join(Item, Item.id == ItemCompletion.item_id)
+        .join(Annotation, Annotation.item_id == Item.id)
+        .where(Item.project_id == project.id, live_annotation())
     )
     own = Annotation.id == Critique.annotation_id
     criticised = exists().where(Critique.completion_id == Completion.id, own, live_annotation())

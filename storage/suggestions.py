@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import sqrt
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from storage import clusters
 from storage.configs import Settings
+from storage.criticised import chunks
 from storage.enums import RuleState
 from storage.judged import live_annotation
 from storage.models import Annotation, Completion, Critique, Message, Project, Prompt, Rule, RuleCritique
@@ -20,7 +21,7 @@ from storage.rule_scope import RuleScope
 from storage.rules import add_suggestion, list_rules, tie_critiques
 
 _MOST_READ = 10_000  # of the newest critiques
-_MOST_PROMPTS = 5_000  # that a scope is sought among
+_MOST = 5_000  # newest prompts that a scope is sought among
 _LONGEST = 300  # characters of a critique that an instruction quotes
 _SHARED = 0.5  # of a cluster's critiques in a rule's: the cluster is that rule
 _SEEN = 0.2  # of a cluster's prompts in which a word of its scope stands at least
@@ -44,12 +45,28 @@ class SuggestSettings(Settings):
     most: int = Field(20, ge=1, le=200)  # suggestions at a time, the most frequent first
 
 
+class Proposal(NamedTuple):
+    """What critiques say again and again, worded as a rule."""
+
+    name: str
+    instruction: str
+    scope: RuleScope
+    quoted: int  # the critique whose words the instruction quotes
+    critique_ids: tuple[int, ...]
+
+
+class Proposals(NamedTuple):
+    """What was found among so many critiques, the most frequent first."""
+
+    found: list[Proposal]
+    critiques: int
+
+
 class Suggested(NamedTuple):
     """What came of looking for rules."""
 
     new: list[Rule]
     grown: list[Rule]  # rules, in any state but dismissed, that more critiques say now
-    critiques: int  # looked at
 
 
 class _Heard(NamedTuple):
@@ -66,30 +83,56 @@ class _Heard(NamedTuple):
         return f"{self.text} {self.fix}" if self.fix else self.text
 
 
-def suggest(session: Session, project: Project, settings: SuggestSettings | None = None) -> Suggested:
-    """Look for what live critiques say again and again; what is a rule already gets the new critiques.
+def propose(session: Session, project: Project, settings: SuggestSettings) -> Proposals:
+    """Look for what live critiques say again and again; takes seconds for thousands of them, and changes nothing.
 
-    What was dismissed is not suggested again. The same critiques give the same suggestions.
+    The same critiques give the same proposals.
     """
-    wanted = settings or SuggestSettings()
     heard = _heard(session, project)
     made = clusters.vectors([one.whole for one in heard], [one.tags for one in heard])
-    found = clusters.clusters(made, wanted.at_least, wanted.alike)
+    groups = [
+        [heard[at] for at in cluster.members] for cluster in clusters.clusters(made, settings.at_least, settings.alike)
+    ]
+    groups = [group for group in groups if len({one.prompt_id for one in group}) >= settings.at_least]
+    if not groups:
+        return Proposals([], len(heard))
+    everywhere = Counter(word for one in heard for word in set(clusters.words(one.whole)))
+    asked = _asked(session, project, {one.prompt_id for group in groups for one in group})
+    return Proposals([_proposal(group, everywhere, asked) for group in groups], len(heard))
+
+
+def enter(session: Session, project: Project, proposals: Proposals, settings: SuggestSettings) -> Suggested:
+    """Store proposals as suggested rules; a rule that there is already gets the critiques that are new to it.
+
+    What was dismissed is not suggested again, and critiques that went meanwhile do not count.
+    """
     known = _known(session, project)
     new: list[Rule] = []
     grown: list[Rule] = []
-    for cluster in found:
-        group = [heard[at] for at in cluster.members]
-        if len({one.prompt_id for one in group}) < wanted.at_least:
+    for one in proposals.found:
+        ids = set(_still(session, one.critique_ids))
+        if len(ids) < settings.at_least or one.quoted not in ids:
             continue
-        ids = {one.id for one in group}
-        same = next((rule for rule, its in known if len(ids & its) >= _SHARED * min(len(ids), len(its) or 1)), None)
+        same = next((rule for rule, its in known if len(ids & its) >= _SHARED * min(len(ids), len(its))), None)
         if same is not None:
             if same.state is not RuleState.DISMISSED and tie_critiques(session, same, ids):
                 grown.append(same)
-        elif len(new) < wanted.most:
-            new.append(_suggested(session, project, group, heard))
-    return Suggested(new, grown, len(heard))
+        elif len(new) < settings.most:
+            rule = add_suggestion(session, project, one.name, one.instruction, one.scope, one.quoted)
+            tie_critiques(session, rule, ids)
+            new.append(rule)
+    return Suggested(new, grown)
+
+
+def suggest(session: Session, project: Project, settings: SuggestSettings | None = None) -> Suggested:
+    """Both in one transaction: for few critiques, as it keeps others from writing while it looks."""
+    wanted = settings or SuggestSettings()
+    return enter(session, project, propose(session, project, wanted), wanted)
+
+
+def _still(session: Session, critique_ids: Sequence[int]) -> Iterator[int]:
+    for chunk in chunks(critique_ids):
+        yield from session.scalars(select(Critique.id).where(Critique.id.in_(chunk)))
 
 
 def _heard(session: Session, project: Project) -> list[_Heard]:
@@ -114,15 +157,16 @@ def _known(session: Session, project: Project) -> list[tuple[Rule, set[int]]]:
     return found
 
 
-def _suggested(session: Session, project: Project, group: Sequence[_Heard], heard: Sequence[_Heard]) -> Rule:
+def _proposal(group: Sequence[_Heard], everywhere: Counter[str], asked: dict[int, frozenset[str]]) -> Proposal:
     quoted = next((one for one in group if one.fix), group[0])
-    told = quoted.fix or quoted.text
     chinese = sum(any(map(clusters.is_cjk, one.text)) for one in group) * 2 > len(group)
-    instruction = _SAYS[bool(quoted.fix), chinese].format(_short(told))
-    scope = _scope(session, project, {one.prompt_id for one in group})
-    rule = add_suggestion(session, project, name_of(group, heard), instruction, scope, quoted.id)
-    tie_critiques(session, rule, [one.id for one in group])
-    return rule
+    return Proposal(
+        _name(group, everywhere),
+        _SAYS[bool(quoted.fix), chinese].format(_short(quoted.fix or quoted.text)),
+        _scope(asked, {one.prompt_id for one in group}),
+        quoted.id,
+        tuple(one.id for one in group),
+    )
 
 
 def _short(text: str) -> str:
@@ -130,11 +174,10 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rsplit(' ', 1)[0]}…"
 
 
-def name_of(group: Sequence[_Heard], heard: Sequence[_Heard]) -> str:
+def _name(group: Sequence[_Heard], everywhere: Counter[str]) -> str:
     """The tag of most of the critiques, and the words that are more frequent in them than elsewhere."""
     tag, times = (Counter(tag for one in group for tag in one.tags).most_common(1) or [("", 0)])[0]
     inside = Counter(word for one in group for word in set(clusters.words(one.whole)))
-    everywhere = Counter(word for one in heard for word in set(clusters.words(one.whole)))
 
     def marks(word: str) -> float:
         return inside[word] / len(group) * sqrt(inside[word] / everywhere[word])
@@ -158,15 +201,17 @@ def _joined(words: Sequence[str]) -> str:
     return told.strip()
 
 
-def _scope(session: Session, project: Project, prompt_ids: set[int]) -> RuleScope:
+def _asked(session: Session, project: Project, prompt_ids: set[int]) -> dict[int, frozenset[str]]:
+    """The words of what is asked in these prompts, and in the newest others."""
+    texts = select(Prompt.id, Prompt.messages)
+    rows = list(session.execute(texts.where(Prompt.project_id == project.id).order_by(Prompt.id.desc()).limit(_MOST)))
+    missing = sorted(prompt_ids - {row[0] for row in rows})
+    rows += [row for chunk in chunks(missing) for row in session.execute(texts.where(Prompt.id.in_(chunk)))]
+    return {prompt_id: _words_asked(messages) for prompt_id, messages in rows}
+
+
+def _scope(asked: dict[int, frozenset[str]], prompt_ids: set[int]) -> RuleScope:
     """A few words that stand in nearly all of the criticised prompts and in few others; else every prompt."""
-    rows = session.execute(
-        select(Prompt.id, Prompt.messages)
-        .where(Prompt.project_id == project.id)
-        .order_by(Prompt.id.in_(prompt_ids).desc(), Prompt.id.desc())
-        .limit(_MOST_PROMPTS)
-    ).all()
-    asked = {prompt_id: _asked(messages) for prompt_id, messages in rows}
     inside = [words for prompt_id, words in asked.items() if prompt_id in prompt_ids]
     outside = [words for prompt_id, words in asked.items() if prompt_id not in prompt_ids]
     if not inside or not outside:
@@ -189,5 +234,5 @@ def _scope(session: Session, project: Project, prompt_ids: set[int]) -> RuleScop
     return RuleScope(phrases=tuple(chosen)) if covered >= _COVERED and beyond <= _OUTSIDE else RuleScope()
 
 
-def _asked(messages: Sequence[Message]) -> frozenset[str]:
+def _words_asked(messages: Sequence[Message]) -> frozenset[str]:
     return frozenset(word for one in messages if one["role"] == "user" for word in clusters.words(one["content"]))

@@ -110,19 +110,29 @@ def suggest(
 ) -> None:
     """Look for what critiques say again and again; suggestions do nothing until one is turned on."""
     from storage.configs import parse
+    from storage.engine import read_only
     from storage.rules import origins
-    from storage.suggestions import SuggestSettings, suggest
+    from storage.suggestions import SuggestSettings, enter, propose
 
     wanted = parse(SuggestSettings, {"at_least": at_least} | ({} if alike is None else {"alike": alike}))
-    with open_store() as store, store.sessions.begin() as session:
-        found = pick_project(session, project)
-        made = suggest(session, found, wanted)
-        known = origins(session, found)
-        rows = [(one.id, one.name, len(known[one.id].live), one.current.instruction) for one in made.new]
-        grown = [one.id for one in made.grown]
-    line = f"{len(rows)} new suggestions from {made.critiques} critiques; {len(grown)} rules have more critiques now"
+    with open_store() as store:
+        with read_only(store.sessions) as session:  # looking takes seconds, in which others may write
+            proposals = propose(session, pick_project(session, project), wanted)
+        with store.sessions.begin() as session:
+            found = pick_project(session, project)
+            made = enter(session, found, proposals, wanted)
+            known = origins(session, found)
+            rows = [(one.id, one.name, len(known[one.id].live), one.current.instruction) for one in made.new]
+            grown = [one.id for one in made.grown]
+    line = (
+        f"{len(rows)} new suggestions from {proposals.critiques} critiques; {len(grown)} rules have more critiques now"
+    )
     names = ("rule", "name", "critiques", "instruction")
-    payload = {"new": [dict(zip(names, row, strict=True)) for row in rows], "grown": grown, "critiques": made.critiques}
+    payload = {
+        "new": [dict(zip(names, row, strict=True)) for row in rows],
+        "grown": grown,
+        "critiques": proposals.critiques,
+    }
     emit(payload, as_json, line, table(names, rows))
 
 

@@ -83,12 +83,15 @@ def switch(ctx: Context, name: str | None, project: str | None, chosen: Any, sta
 
 def suggest(ctx: Context, name: str | None, project: str | None, at_least: Any) -> tuple[RulesView, int, int]:
     """Look for recurring critiques; returns the view, how many are new, of how many critiques."""
-    with ctx.writing(name, policies.manage_rules) as (session, user):
+    # First without the right to write, which one has at a time: looking takes seconds.
+    with ctx.reading(name, policies.manage_rules) as (session, user):
         wanted = parse(SuggestSettings, {"at_least": whole(at_least, "critiques at least")})
+        proposals = suggestions.propose(session, members.get_project(session, user, project or ""), wanted)
+    with ctx.writing(name, policies.manage_rules) as (session, user):
         found = members.get_project(session, user, project or "")
-        made = suggestions.suggest(session, found, wanted)
+        made = suggestions.enter(session, found, proposals, wanted)
         chosen = made.new[0].id if made.new else None
-        return _view(session, found, chosen), len(made.new), made.critiques
+        return _view(session, found, chosen), len(made.new), proposals.critiques
 
 
 def try_scope(ctx: Context, name: str | None, project: str | None, phrases: Any, sources: Any) -> Fitting:
