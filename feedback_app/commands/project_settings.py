@@ -108,13 +108,17 @@ def settings_of(project: Project, default_base_model: str) -> dict[str, Any]:
 
 def _state(project: Project | None) -> dict[str, Any]:
     """The fields of `storage.projects.update_project` as they are stored; of no project: by default."""
-    from storage.configs import AnnotationSettings, SamplingSettings, TrainingPolicy, parse
+    from storage.configs import AnnotationSettings, SamplingSettings, Settings, TrainingPolicy, parse
 
-    plain = {"guidelines": "", "base_model": None, "tags": [], "overlap": 1, "queue_target": 20}
+    plain: dict[str, Any] = {"guidelines": "", "base_model": None, "tags": [], "overlap": 1, "queue_target": 20}
     if project is not None:
         plain = {name: getattr(project, name) for name in plain}
-    kinds = {"sampling": SamplingSettings, "training_policy": TrainingPolicy, "annotation_settings": AnnotationSettings}
-    stored = {
+    kinds: dict[str, type[Settings]] = {
+        "sampling": SamplingSettings,
+        "training_policy": TrainingPolicy,
+        "annotation_settings": AnnotationSettings,
+    }
+    stored: dict[str, Any] = {
         name: parse(kind, getattr(project, name, None) or {}).model_dump(mode="json") for name, kind in kinds.items()
     }
     return deepcopy({**plain, **stored})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
+from storage.wordings import JUDGE, NO, YES
 from trainer import templates
 from trainer.starter import grammar
 from trainer.starter.critiques import WORDINGS, wanted_values
@@ -95,9 +96,9 @@ def _judgement(rng: random.Random, request: Request) -> Lesson:
     turns = [turn]
     for _ in range(JUDGEMENTS):
         critique, met = critique_to_judge(rng, request, facets, KEEP_UNUSUAL)
-        wording = rng.randrange(len(templates.JUDGE))
+        wording = rng.randrange(len(JUDGE))
         instruction = _instruction(templates.judge_messages((), turn.content, critique.full, wording))
-        verdict = templates.YES if met else templates.NO
+        verdict = YES if met else NO
         turns += [Turn("user", instruction, READ), Turn("assistant", verdict, JUDGE_WEIGHT)]
     return turns
 
