@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 import httpx2
 
 from storage.errors import Invalid, TrainingFailed
-from storage.models import Message
+from storage.models import Message, utc_now
 
 MOST_BYTES = 4_000_000  # of one answer; what sends more is no chat server
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -150,10 +152,16 @@ def endpoint_from_environment(model: str | None, **patience: Any) -> Endpoint:
 
 
 def _asked_for(header: str | None) -> float | None:
+    """The seconds that a Retry-After asks for, as a number or as a date; None when it is neither."""
     try:
         return max(0.0, float(header or ""))
     except ValueError:
-        return None  # a date: rare, and the growing pauses do as well
+        pass
+    try:
+        moment = parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - utc_now()).total_seconds())
 
 
 def _understood(content: bytes) -> Answer:

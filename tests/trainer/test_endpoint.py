@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ import httpx2
 import pytest
 
 from storage.errors import Invalid, TrainingFailed
+from storage.models import utc_now
 from tests.trainer.conftest import Executor
 from tests.trainer.test_refine import FolderMaker, refine_folder, row, selected  # noqa: F401  a fixture
-from trainer.endpoint import MOST_BYTES, Answer, Endpoint, endpoint_from_environment
+from trainer.endpoint import LONGEST_PAUSE, MOST_BYTES, Answer, Endpoint, endpoint_from_environment
 from trainer.policy import STARTER, resolve_base_model
 from trainer.starter import checker, grammar
 from trainer.starter.facets import Action, Apology, Facets, Facts, Greeting, Length, Tone
@@ -103,14 +106,17 @@ def _endpoint(url: str, **fields: Any) -> Endpoint:
 
 
 def test_a_busy_or_broken_server_is_asked_again_with_growing_pauses(serve: Callable[..., Server]) -> None:
+    until = format_datetime(utc_now() + timedelta(seconds=30), usegmt=True)
     server = serve(
-        (429, {"retry-after": "0.05"}, b"slow down"), (503, {}, b""), (200, {}, b"<html>"), chat("It comes. ", "length")
-    )
+        (429, {"retry-after": "0.05"}, b"slow down"), (503, {}, b""), (200, {}, b"<html>"),
+        (429, {"retry-after": until}, b""), (429, {"retry-after": "soon"}, b""), (429, {"retry-after": "9999"}, b""),
+        chat("It comes. ", "length"),
+    )  # fmt: skip
     pauses: list[float] = []
-    found = _endpoint(server.url).write(ASK, {"temperature": 1.0, "max_tokens": 9}, 7, pauses.append)
+    found = _endpoint(server.url, retries=6).write(ASK, {"temperature": 1.0, "max_tokens": 9}, 7, pauses.append)
     assert found == [Answer("It comes.", truncated=True, token_count=4)]
-    assert pauses == [0.05, 0.02, 0.04]
-    assert len(server.asked) == 4
+    assert pauses == [0.05, 0.02, 0.04, pytest.approx(28, abs=2), 0.16, LONGEST_PAUSE]
+    assert len(server.asked) == 7
     assert server.asked[0] == {
         "path": "/v1/chat/completions", "model": "big", "stream": False, "messages": ASK[0], "seed": 7,
         "temperature": 1.0, "max_tokens": 9,

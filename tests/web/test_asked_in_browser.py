@@ -75,7 +75,7 @@ def answered(house):
     return found
 
 
-def test_everything_asked_back_is_answered_with_keys(asked_back, answered, visit, picture):
+def test_everything_asked_back_is_answered_with_keys(house, asked_back, answered, visit, picture):
     name, project = asked_back
     with visit(name, url_of(project, "questions").replace("/?", "?")) as page:
         keys = Keyboard(page)
@@ -141,6 +141,11 @@ def test_everything_asked_back_is_answered_with_keys(asked_back, answered, visit
         assert page.locator("details[open] ins").first.is_visible()
         picture(page, "your critiques")
         assert keys.unseen == set()
+    with visit(house.person(Role.OPERATOR), url_of(project, "operate")) as page:
+        page.get_by_role("tab", name="Models").click()
+        page.get_by_text("25% of 4 (95 %:").first.wait_for()
+        assert page.get_by_text("tone: 50% of 2").count() == 1
+        picture(page, "resolved")
 
 
 def test_wordings_are_changed_refused_and_put_back(house, visit):
