@@ -121,8 +121,9 @@ def plot(cells: Cells, sizes: tuple[int, ...], arms: list[str], path: Path) -> N
             where = [size * 1.03 ** (number - len(arms) / 2) for size, _ in points]  # side by side
             axes.errorbar(where, [q.mean for _, q in points], yerr=spread, marker="o", capsize=3, label=arm)
     axes.set(xscale="log", xlabel="annotations", ylabel="quality on unseen prompts (0 worst, 1 best)")
+    axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
     axes.minorticks_off()
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path)
     plt.close(figure)
