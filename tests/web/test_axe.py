@@ -35,8 +35,10 @@ RUN = """async grave => {
   const rules = Object.fromEntries(slight.map(({ id }) => [id, { enabled: false }]));
   return (await axe.run(document, { resultTypes: ["violations"], preload: false, rules })).violations;
 }"""
-# Gives the page of Gradio its colours, and says whether axe-core is missing on the page.
+# Gives the page of Gradio its colours, at once, and says whether axe-core is missing on the page.
 COLOUR = """dark => {
+  if (!document.adoptedStyleSheets.length) document.adoptedStyleSheets = [new CSSStyleSheet()];
+  document.adoptedStyleSheets[0].replaceSync("* { transition: none !important }");
   if (document.querySelector(".gradio-container")) document.body.classList.toggle("dark", dark);
   return typeof axe === "undefined";
 }"""

@@ -76,6 +76,8 @@ SAME = {
     "KTO|DPO|SFT|SDFT|API|HTTP|POST|cron|UTC|ID|MB|[Tt]op-p": "abbreviations",
     r"https?://\S*|FEEDBACK_\w+|feedback-app [\w -]+|\w+=\S*|[a-z]+_[a-z_]+": "what one types as it stands",
 }
+# The form of a pair is there, and it is not that of the item before.
+FRESH = "() => feedback.kind?.() === 'pair' && !document.querySelector('.fb-verdict [aria-pressed=true]')"
 # What a tab of the operate page has shown once it is there; another tab: a card.
 TABS = {
     "运行": "#op-preview :is(p, .op-stats)",
@@ -176,8 +178,8 @@ def test_signing_in_and_one_s_account(house, visit_again, address, read):
         page.click("details button")
         page.wait_for_selector("#made")
         read(page, "a token")
-        for path in ("/set-password", "/operate/", "/logout"):
-            page.goto(address + path)
+        for path in ("set-password", "operate", "logout"):
+            page.goto(f"{address}/{path}")
             read(page, path)
 
 
@@ -236,28 +238,23 @@ def test_practice_and_nothing_at_all(house, visit_again, read, reader_of_chinese
     name = reader_of_chinese()
     with house.sessions.begin() as session:
         project = projects.get_project(session, title)
-        golden.make_gold(session, project, 1, explanation="因为。")
-        golden.ask(session, project, practice_items=1)
+        golden.make_gold(session, project, 2, explanation="因为。")
+        golden.ask(session, project, practice_items=2)
     with visit_again(name, url_of(title)) as page:
-        page.wait_for_selector("#fb-lesson h2")
-        read(page, "practice")
-        page.keyboard.press("Enter")
-        page.wait_for_selector(ITEM + '[data-lesson="item"]')
-        read(page, "practice item")
-        page.wait_for_function("() => window.feedback.kind?.() === 'pair'")
-        page.keyboard.press("1")
-        for side in "ab":
-            page.click(f"#fb-side-{side} .fb-rating label >> nth=0")
-        page.click("#fb-submit")
-        page.wait_for_selector('#fb-stage[data-lesson="shown"]', state="attached")
-        page.wait_for_selector("#fb-lesson h2")
-        read(page, "practice, an answer")
-        title = page.inner_text("#fb-lesson h2")
-        page.keyboard.press("Enter")
-        page.wait_for_function(
-            "was => ![undefined, was].includes(document.querySelector('#fb-lesson h2')?.innerText)", arg=title
-        )
-        read(page, "practice, how it went")
+        for state in ("an answer", "how it went"):
+            page.wait_for_selector("#fb-lesson h2")
+            read(page, "before")
+            page.click("#fb-go")
+            page.wait_for_selector(ITEM + '[data-lesson="item"]')
+            page.wait_for_function(FRESH)
+            read(page, "a practice item")
+            page.keyboard.press("1")
+            for side in "ab":
+                page.click(f"#fb-side-{side} .fb-rating label >> nth=0")
+            page.click("#fb-submit")
+            page.wait_for_selector('#fb-stage[data-lesson="shown"]', state="attached")
+            page.wait_for_selector("#fb-lesson h2")
+            read(page, state)
         page.goto(page.url.split("/annotate")[0] + url_of(empty))
         page.wait_for_selector("#fb-stage[data-state=empty]")
         read(page, "being written")
