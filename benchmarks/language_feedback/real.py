@@ -29,7 +29,7 @@ from benchmarks.language_feedback.stages import Store, finish, open_store
 from storage.enums import RunKind
 from storage.ingest import ingest_file
 from storage.models import Message, ModelVersion
-from storage.projects import find_project
+from storage.projects import create_project, find_project
 from storage.training import queue_training
 from trainer.policy import load_policies, resolve_base_model, speaking
 from trainer.scoring import score_completions
@@ -76,6 +76,9 @@ def _train(store: Store, project: str, kind: RunKind, values: dict[str, Any]) ->
 
 def _import(store: Store, project: str, path: Path, rows: Iterable[dict[str, Any]], format: str) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with store.sessions.begin() as session:
+        if find_project(session, project) is None:
+            create_project(session, project, queue_target=0)  # nobody waits for completions here
     ingest_file(store.sessions, project, path, format)
 
 
