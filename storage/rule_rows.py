@@ -131,8 +131,8 @@ def _pairs(
         digest, messages, source = prompts[one.prompt_id]
         held = [rule for rule in book.in_scope(messages, source) if rule.id in rules]
         others = [other for other in bare.get(one.prompt_id, ()) if other.version_id == one.version_id]
-        if not held or one.prompt_id in done or not others:
-            continue
+        if len(held) < len(rules) or one.prompt_id in done or not others:
+            continue  # a rule whose scope is narrower now must not be learned here
         other = min(others, key=lambda found: found.text)
         reason = told.get(one.completion_id, {}).get(other.completion_id) or told.get(one.completion_id, {}).get(0)
         if reason is None and one.text.strip() == other.text.strip():
@@ -327,7 +327,7 @@ def prompts_to_write(session: Session, project: Project, book: RuleBook, limit: 
     for prompt_id, messages, source in rows:
         held = {rule.id for rule in book.in_scope(messages, source)}
         if held:
-            inside += [] if any(held <= rules for rules in written.get(prompt_id, ())) else [prompt_id]
+            inside += [] if any(held == rules for rules in written.get(prompt_id, ())) else [prompt_id]
         elif prompt_id in anchored:
             have += 1
         else:

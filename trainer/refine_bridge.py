@@ -39,6 +39,7 @@ def refine_job(session: Session, run: Run, config: dict[str, Any], folder: RunFo
             "completion_id": one.completion_id,
             "prompt_id": one.prompt_id,
             "messages": asked[one.prompt_id].messages,
+            "prompt": one.prompt,
             "rules": asked[one.prompt_id].rules,
             "completion": one.completion,
             "critique": one.critique,

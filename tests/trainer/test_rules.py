@@ -105,7 +105,7 @@ def test_the_playground_and_refining_get_the_rules_too(sessions: sessionmaker[Se
         refining = queue_refine(session, project, {}, default_base_model="starter")
         (row,) = requests(lay_out(session, refining, place))
         assert row["messages"][0] == {"role": "system", "content": INSTRUCTION}
-        assert row["rules"] == [[rule.id, 1]]
+        assert (row["prompt"][0]["role"], row["rules"]) == ("user", [[rule.id, 1]])
         playground.send(session, project, playground.my_conversation(session, project, user), "When is it here?")
         talking = session.scalars(select(Run.id).where(Run.kind == RunKind.PLAYGROUND)).one()
         folder = lay_out(session, get_run(session, talking), place)

@@ -6,7 +6,8 @@ the best is selected (`trainer.refining` has the rule). Two critiques of one com
 refined and judged by itself, also when they contradict each other. A critique in which nothing was said is skipped; of
 one that would fill the context, the beginning is read.
 
-requests.jsonl, one object a critique: {"critique_id", "completion_id", "prompt_id", "messages", "completion",
+requests.jsonl, one object a critique: {"critique_id", "completion_id", "prompt_id", "messages" for the refiner, with the
+rules that hold as "rules" [[rule, revision]], "prompt" without them for the judge and the rewards, "completion",
 "critique", "span_start", "span_end", "tags", "fix"}. drafts.jsonl keeps what was sampled and judged, so that a killed
 run goes on where it was. out/refinements.jsonl, one object a refinement selected: {"critique_id", "completion_id",
 "text", "rank", "judge", "reward", "score", "token_count", "mean_logprob", "seed", "version", "endpoint_model"}. When
@@ -52,7 +53,8 @@ class Asked:
 
     critique_id: int
     completion_id: int
-    messages: list[Message]
+    messages: list[Message]  # as the refiner sees them, with the rules that hold
+    prompt: list[Message]  # as it is stored: what is judged and scored
     completion: str
     said: Said
     span: tuple[int, int] | None
@@ -112,6 +114,7 @@ def _read(row: dict[str, Any], policies: Policies) -> Asked:
         row["critique_id"],
         row["completion_id"],
         row["messages"],
+        row.get("prompt", row["messages"]),
         completion,
         said._replace(text=cut_text(policies.tokenizer, said.text, most)),
         span,
@@ -262,7 +265,7 @@ def _judge(
     folder: RunFolder, config: RefineConfig, templates: Templates, policies: Policies, chunk: list[Asked]
 ) -> None:
     candidates = [(one, candidate) for one in chunk for candidate in one.candidates]
-    questions = [Question(one.messages, candidate.text, one.said.text) for one, candidate in candidates]
+    questions = [Question(one.prompt, candidate.text, one.said.text) for one, candidate in candidates]
     sure = judge(policies, questions, templates, batch_size=config.batch_size, before_batch=folder.check_cancel)
     for (_, candidate), value in zip(candidates, sure, strict=True):
         candidate.judge = value
@@ -279,7 +282,7 @@ def _prefer(folder: RunFolder, job: Job, config: RefineConfig, asked: list[Asked
     rewards = score_completions(
         resolve_base_model(job.base_model),
         {name: Path(path) for name, path in job.rewards.items()},
-        [(one.messages, text) for one, text in texts],
+        [(one.prompt, text) for one, text in texts],
         batch_size=config.batch_size,
         dtype=config.dtype,
         device=config.device,
