@@ -213,7 +213,7 @@ def test_annotating_every_kind_of_item(house, visit_again, read, reader_of_chine
                 for panel in ("fb-guidelines", "fb-keys", "fb-flag-panel"):
                     page.evaluate("id => window.feedback.openPanel(id)", panel)
                     read(page, panel)
-                page.click("#fb-flag")
+                page.evaluate("feedback.openPanel('fb-flag-panel'); document.getElementById('fb-flag').click()")
                 page.wait_for_selector(".toast-body")
                 read(page, "toast")
                 page.keyboard.press("Escape")
