@@ -35,18 +35,23 @@ class Mark(NamedTuple):
     completions: int  # how many the item has
 
 
-def live_annotation() -> ColumnElement[bool]:
-    """The condition for an annotation that counts: submitted, neither superseded nor withdrawn, not on a gold item."""
+def live_annotation(*, with_item: bool = False) -> ColumnElement[bool]:
+    """The condition for an annotation that counts: submitted, neither superseded nor withdrawn, not on a gold item.
+
+    `with_item`: the query has the annotation's item joined.
+    """
     return and_(
         Annotation.status == AnnotationStatus.SUBMITTED,
         Annotation.superseded_at.is_(None),
         Annotation.withdrawn_at.is_(None),
-        not_gold(),
+        not_gold(with_item=with_item),
     )
 
 
-def not_gold() -> ColumnElement[bool]:
+def not_gold(*, with_item: bool = False) -> ColumnElement[bool]:
     """The condition for an annotation on an ordinary item: what is said on gold items is no feedback."""
+    if with_item:
+        return Item.gold.is_(None)
     # Gold items are few, and an index knows them: cheaper than a look at every annotation's item.
     return Annotation.item_id.not_in(select(_gold.id).where(_gold.gold.is_not(None)))
 

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage.enums import AssignmentStatus
 from storage.judged import live_annotation, not_gold
@@ -85,8 +85,8 @@ def my_work(session: Session, user: User, project: Project | None = None, *, now
 
 
 def usable() -> ColumnElement[bool]:
-    """The condition for an annotation that may train: one that counts (`storage.judged.live_annotation`)."""
-    return live_annotation()
+    """The condition for an annotation, joined to its item, that may train (`storage.judged.live_annotation`)."""
+    return live_annotation(with_item=True)
 
 
 def count_usable(session: Session, project: Project, since: datetime | None = None) -> int:
@@ -115,29 +115,33 @@ def annotation_counts(session: Session, project: Project) -> dict[str, int]:
         .where(Prompt.project_id == project.id)
     )
     items = select(func.count()).select_from(Item).where(Item.project_id == project.id)
+    withdrawn = _of_project(project, func.count()).where(
+        # What was revised before it was withdrawn is one annotation to its author.
+        Annotation.withdrawn_at.is_not(None),
+        Annotation.superseded_at.is_(None),
+        not_gold(with_item=True),
+    )
+    # Read once for all that hangs on them.
+    live = _of_project(project, Annotation.id, Annotation.user_id).where(usable()).cte("live")
     queries: dict[str, Select[Any]] = {
         "prompts": prompts,
         "completions": completions,
         "items": items,
-        "annotations": _of_project(project, func.count()).where(usable()),
-        # What was revised before it was withdrawn is one annotation to its author.
-        "withdrawn": _of_project(project, func.count()).where(
-            Annotation.withdrawn_at.is_not(None), Annotation.superseded_at.is_(None), not_gold()
-        ),
-        "annotators": _of_project(project, func.count(Annotation.user_id.distinct())).where(usable()),
+        "annotations": select(func.count()).select_from(live),
+        "withdrawn": withdrawn,
+        "annotators": select(func.count(live.c.user_id.distinct())),
     }
     for name, kind in (
         ("ratings", Rating), ("preferences", Preference), ("critiques", Critique), ("refinements", Refinement)
     ):  # fmt: skip
-        queries[name] = (
-            _of_project(project, func.count()).join(kind, kind.annotation_id == Annotation.id).where(usable())
-        )
-    return {name: session.scalar(query) or 0 for name, query in queries.items()}
+        queries[name] = select(func.count()).select_from(live).join(kind, kind.annotation_id == live.c.id)
+    counted = session.execute(select(*(query.scalar_subquery().label(name) for name, query in queries.items()))).one()
+    return {name: getattr(counted, name) for name in queries}
 
 
-def _of_project(project: Project, what: ColumnElement[int]) -> Select[Any]:
+def _of_project(project: Project, *what: ColumnElement[int] | InstrumentedAttribute[int]) -> Select[Any]:
     return (
-        select(what)
+        select(*what)
         .select_from(Annotation)
         .join(Item, Item.id == Annotation.item_id)
         .where(Item.project_id == project.id)

@@ -16,7 +16,10 @@ from storage.prompts import PLAYGROUND_SOURCE
 
 
 class QueueCounts(NamedTuple):
-    """Items of a project by state. `unjudged` are open items without any annotation, `leased` are live leases."""
+    """Items of a project by state. `unjudged` are open items without any annotation, `leased` are live leases.
+
+    `done` are those that people have judged as often as wanted: gold items, which nobody waits for, are not among them.
+    """
 
     open: int
     unjudged: int
@@ -30,6 +33,12 @@ def queue_counts(session: Session, project: Project, *, now: datetime | None = N
     """How full the project's queue is; counts on indexes only."""
     by_status = select(Item.status, func.count()).where(Item.project_id == project.id).group_by(Item.status)
     states = dict(session.execute(by_status).all())
+    # Of their own, for they are few and an index knows them.
+    gold = session.scalar(
+        select(func.count())
+        .select_from(Item)
+        .where(Item.project_id == project.id, Item.status == ItemStatus.DONE, Item.gold.is_not(None))
+    )
     unjudged = session.scalar(
         select(func.count())
         .select_from(Item)
@@ -48,7 +57,7 @@ def queue_counts(session: Session, project: Project, *, now: datetime | None = N
         open=states.get(ItemStatus.OPEN, 0),
         unjudged=unjudged or 0,
         leased=leased or 0,
-        done=states.get(ItemStatus.DONE, 0),
+        done=states.get(ItemStatus.DONE, 0) - (gold or 0),
         flagged=states.get(ItemStatus.FLAGGED, 0),
         stale=states.get(ItemStatus.STALE, 0),
     )

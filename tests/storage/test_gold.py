@@ -90,6 +90,7 @@ def test_an_annotation_becomes_the_standard_and_the_item_leaves_the_queue(sessio
     assert standard.comparison == GoldComparison(better=lease.completions[0][0], tie_allowed=True)
     assert (standard.explanation, len(standard.ratings), standard.tags[0].tag) == ("Why.", 4, "vague")
     assert audit.list_events(session, project)[0].action == "gold.mark"
+    assert items.queue_counts(session, project).done == 0, "nobody has done it"
     handed = factories.make_lease(session, project, ann)
     assert handed.item_id != item.id
     annotations.submit(session, handed.assignment_id, ann, factories.prefer_first(handed))
