@@ -197,7 +197,7 @@ def make_folder(tmp_path: Path, tiny_base: Path) -> FolderMaker:
             config=config.model_dump(mode="json"),
             base_model=str(base or tiny_base),
             seed=asked.get("seed", 0),
-            sampling={"max_new_tokens": 24},
+            sampling={"max_new_tokens": 60},  # some of what it samples ends by itself
         )
         folder.write_job(job)
         return folder

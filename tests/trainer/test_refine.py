@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 from collections.abc import Callable
@@ -126,7 +127,8 @@ def test_whatever_people_write_is_refined_or_counted_with_a_reason(
         assert 0 <= one["judge"] <= 1
         assert one["reward"] is not None
         assert 0 < one["preference"] < 1
-        assert one["score"] == pytest.approx(one["judge"] * one["preference"] - 0.3 * one["changed"])
+        sure = math.exp(one["mean_logprob"])
+        assert one["score"] == pytest.approx(one["judge"] * one["preference"] * sure - 0.3 * one["changed"])
     by_critique = [[one["score"] for one in kept if one["critique_id"] == n] for n in refined]
     assert all(scores == sorted(scores, reverse=True) and len(scores) <= 2 for scores in by_critique)
 

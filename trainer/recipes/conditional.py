@@ -10,21 +10,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from trl import SFTConfig as TrlSftConfig
-
 from storage.configs import TemplateSettings, parse
 from storage.critique_configs import ConditionalConfig
-from storage.enums import Split
 from storage.models import Message
 from storage.wordings import MIXED, NEGATIVE, Templates, templates_of
-from trainer.callbacks import EventCallback
 from trainer.completions import completion_form
 from trainer.conditions import Condition
-from trainer.datasets import load_splits, mean_weight, messages_of, training_length
+from trainer.datasets import load_splits, messages_of, training_length
 from trainer.folder import Job, RunFolder
-from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments, watched
+from trainer.loop import finish, train
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
-from trainer.recipes.sft import SftCollator, WeightedSftTrainer
+from trainer.recipes.sft import sft_trainer
 from trainer.templates import condition_messages, told
 
 GOOD, FAIR = 0.75, 0.4  # ratings from which a completion counts as good, and as fair
@@ -43,21 +39,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
     form = completion_form("completions", lambda row: conditioned_prompt(row, templates))
     data, fit = load_splits(folder, tokenizer, training_length(model.config, config.max_length, device), form)
 
-    watch = EventCallback(folder)
-    trainer = WeightedSftTrainer(
-        folder=folder,
-        model=model,
-        args=TrlSftConfig(
-            **trainer_arguments(folder, config, job.seed, device, model, data),
-            max_length=None,  # fitted already
-        ),
-        data_collator=SftCollator(tokenizer.pad_token_id, mean_weight=mean_weight(data[Split.TRAIN])),
-        train_dataset=data[Split.TRAIN],
-        eval_dataset=watched(data),
-        processing_class=tokenizer,
-        peft_config=adapter_config(config, "CAUSAL_LM"),
-        callbacks=[watch, *early_stopping(config, data)],
-    )
+    trainer, watch = sft_trainer(folder, job, config, tokenizer, model, data)
     train(folder, trainer)
     condition = Condition(template=templates.condition, feedback=templates.positive)
     figures = finish(folder, trainer, watch, data, device, form.noun, condition)

@@ -23,13 +23,12 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from storage.configs import DpoConfig, parse
 from storage.enums import Split
 from storage.errors import TrainingFailed
-from trainer.callbacks import EventCallback, WatchedTrainer
+from trainer.callbacks import EventCallback
 from trainer.datasets import load_splits, mean_weight, training_length
 from trainer.folder import Job, RunFolder
 from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments, watched
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
-
-_OURS = ("weight", "row", "pairs")  # of a batch: no inputs of the model
+from trainer.reference import KeptReference
 
 
 def run(folder: RunFolder, job: Job) -> dict[str, Any]:
@@ -83,59 +82,22 @@ class DpoCollator(DataCollatorForPreference):
         return batch
 
 
-class WeightedDpoTrainer(WatchedTrainer, DPOTrainer):
-    """DPOTrainer whose pairs count by their weight, and which checks that it starts from its reference.
+class WeightedDpoTrainer(KeptReference, DPOTrainer):
+    """DPOTrainer whose pairs count by their weight, and which checks that it starts from its reference."""
 
-    The reference never changes, so its log-probabilities are computed when a pair is first seen and kept: as quick as
-    computing them all beforehand, without the wait before the first step, and nothing for pairs never reached.
-    """
-
-    precompute_ref_logps: bool
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._reference: dict[int, tuple[Any, Any]] = {}
-        super().__init__(*args, **kwargs)
-
-    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
-        """The reference's log-probabilities of a batch; weight and row are no inputs of the model."""
-        return super().compute_ref_log_probs(
-            model, {name: value for name, value in inputs.items() if name not in _OURS}
-        )
-
-    def _with_reference(self, batch: dict[str, Any], rows: list[int]) -> dict[str, Any]:
-        if "ref_chosen_logps" in batch:
-            return batch
-        if not all(row in self._reference for row in rows):
-            fresh = zip(*self.compute_ref_log_probs(self.model, batch), strict=True)
-            self._reference |= dict(zip(rows, fresh, strict=True))
-        chosen, rejected = zip(*(self._reference[row] for row in rows), strict=True)
-        return {**batch, "ref_chosen_logps": torch.stack(chosen), "ref_rejected_logps": torch.stack(rejected)}
+    reference_columns = ("ref_chosen_logps", "ref_rejected_logps")
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """TRL's loss, plus what each pair's weight differs from 1."""
-        weight, rows = inputs["weight"], inputs["row"]
-        batch = {name: value for name, value in inputs.items() if name not in _OURS}
-        batch = self._with_reference(batch, rows)
-        outputs: list[Any] = []
-
-        def recorded(**model_inputs: Any) -> Any:
-            outputs.append(model(**model_inputs))
-            return outputs[-1]
-
-        before = self.precompute_ref_logps
-        self.precompute_ref_logps = True  # whoever computed them, they are there
-        try:
-            loss = super()._compute_loss(recorded, batch, return_outputs)
-        finally:
-            self.precompute_ref_logps = before
+        loss, batch, output = self.compared(model, inputs, return_outputs)
         if not self.model.training:
             return loss
-        self._count_pairs_alone(inputs["pairs"], len(rows))
-        chosen, rejected = outputs[0].log_probs.sum(dim=1).chunk(2)
+        self._count_pairs_alone(inputs["pairs"], len(inputs["row"]))
+        chosen, rejected = output.log_probs.sum(dim=1).chunk(2)
         margins = self.beta * ((chosen - batch["ref_chosen_logps"]) - (rejected - batch["ref_rejected_logps"]))
         if self.state.global_step == 0:
             self._require_reference(margins.detach().float())
-        return loss - ((weight - 1) * logsigmoid(margins)).mean()
+        return loss - ((inputs["weight"] - 1) * logsigmoid(margins)).mean()
 
     def _count_pairs_alone(self, pairs: int, rows: int) -> None:
         """Take rows of two equal sides out of the accuracy that TRL has just noted for the batch."""

@@ -21,12 +21,13 @@ from storage.configs import parse
 from storage.critique_configs import KtoConfig
 from storage.enums import Split
 from storage.errors import NotEnoughData
-from trainer.callbacks import EventCallback, WatchedTrainer
+from trainer.callbacks import EventCallback
 from trainer.completions import completion_form
 from trainer.datasets import load_splits, mean_weight, row_number, training_length
 from trainer.folder import Job, RunFolder
 from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments, watched
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
+from trainer.reference import KeptReference
 
 FORM = completion_form("rated completions")
 MOST_BALANCE = 10.0  # how many times more the rarer label may count: a handful of rows must not rule
@@ -102,46 +103,18 @@ class KtoCollator(DataCollatorForUnpairedPreference):
         return ids
 
 
-class WeightedKtoTrainer(WatchedTrainer, KTOTrainer):
-    """KTOTrainer whose rows count by their weight.
-
-    The reference never changes, so its log-probabilities are computed when a row is first seen and kept.
-    """
+class WeightedKtoTrainer(KeptReference, KTOTrainer):
+    """KTOTrainer whose rows count by their weight."""
 
     sequences_per_row = 1
-    precompute_ref_logps: bool
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._reference: dict[int, tuple[Any, Any]] = {}
-        super().__init__(*args, **kwargs)
-
-    def _with_reference(self, batch: dict[str, Any], rows: list[int]) -> dict[str, Any]:
-        if not all(row in self._reference for row in rows):
-            fresh = zip(*self.compute_ref_log_probs(self.model, batch), strict=True)
-            self._reference |= dict(zip(rows, fresh, strict=True))
-        own, drift = zip(*(self._reference[row] for row in rows), strict=True)
-        return {**batch, "ref_logps": torch.stack(own), "ref_KL_logps": torch.stack(drift)}
+    reference_columns = ("ref_logps", "ref_KL_logps")
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """TRL's loss, plus what each row's weight differs from 1; and how often the sign of the reward is right."""
-        weight, rows = inputs["weight"], inputs["row"]
-        batch = {name: value for name, value in inputs.items() if name not in ("weight", "row")}
-        batch = self._with_reference(batch, rows)
-        outputs: list[Any] = []
-
-        def recorded(**model_inputs: Any) -> Any:
-            outputs.append(model(**model_inputs))
-            return outputs[-1]
-
-        before = self.precompute_ref_logps
-        self.precompute_ref_logps = True  # whoever computed them, they are there
-        try:
-            loss = super()._compute_loss(recorded, batch, return_outputs)
-        finally:
-            self.precompute_ref_logps = before
+        loss, batch, output = self.compared(model, inputs, return_outputs)
         mode = "train" if self.model.training else "eval"
         drift = self._metrics[mode]["kl"][-1]
-        gain = self.beta * (outputs[-1].log_probs.sum(-1) - batch["ref_logps"] - drift)
+        gain = self.beta * (output.log_probs.sum(-1) - batch["ref_logps"] - drift)
         good = batch["label"]
         right = ((gain > 0) == good).float().mean()
         self._metrics[mode]["rewards/accuracies"].append(self.accelerator.gather_for_metrics(right).mean().item())
@@ -149,4 +122,4 @@ class WeightedKtoTrainer(WatchedTrainer, KTOTrainer):
             return loss
         each = torch.where(good, self.desirable_weight, self.undesirable_weight)
         losses = each * (1 - torch.sigmoid(torch.where(good, gain, -gain)))
-        return loss + ((weight - 1) * losses).mean()
+        return loss + ((inputs["weight"] - 1) * losses).mean()

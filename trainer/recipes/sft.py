@@ -23,7 +23,7 @@ from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from storage.artifacts import atomic_write
-from storage.configs import SamplingSettings, parse
+from storage.configs import SamplingSettings, TrainingSettings, parse
 from storage.critique_configs import SftConfig
 from storage.enums import Split
 from storage.models import Message
@@ -69,21 +69,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
     refinements = len(data[Split.TRAIN])
     data[Split.TRAIN] = _mixed(data[Split.TRAIN], anchors, tokenizer, length, config.anchor_weight)
 
-    watch = EventCallback(folder)
-    trainer = WeightedSftTrainer(
-        folder=folder,
-        model=model,
-        args=TrlSftConfig(
-            **trainer_arguments(folder, config, job.seed, device, model, data),
-            max_length=None,  # fitted already
-        ),
-        data_collator=SftCollator(tokenizer.pad_token_id, mean_weight=mean_weight(data[Split.TRAIN])),
-        train_dataset=data[Split.TRAIN],
-        eval_dataset=watched(data),
-        processing_class=tokenizer,
-        peft_config=adapter_config(config, "CAUSAL_LM"),
-        callbacks=[watch, *early_stopping(config, data)],
-    )
+    trainer, watch = sft_trainer(folder, job, config, tokenizer, model, data)
     train(folder, trainer)
     figures = finish(folder, trainer, watch, data, device, FORM.noun)
     return figures | {"train_refinements": refinements, "anchors": len(data[Split.TRAIN]) - refinements, "fit": fit}
@@ -134,6 +120,28 @@ class WeightedSftTrainer(WatchedTrainer, SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             own = own * self.accelerator.num_processes  # as TRL does with its part
         return loss - own
+
+
+def sft_trainer(
+    folder: RunFolder, job: Job, config: TrainingSettings, tokenizer: Any, model: Any, data: dict[Split, Any]
+) -> tuple[WeightedSftTrainer, EventCallback]:
+    """TRL's trainer for tokenised rows that weigh, with a new LoRA on `model`, and the callback that tells of it."""
+    watch = EventCallback(folder)
+    trainer = WeightedSftTrainer(
+        folder=folder,
+        model=model,
+        args=TrlSftConfig(
+            **trainer_arguments(folder, config, job.seed, model.device.type, model, data),
+            max_length=None,  # fitted already
+        ),
+        data_collator=SftCollator(tokenizer.pad_token_id, mean_weight=mean_weight(data[Split.TRAIN])),
+        train_dataset=data[Split.TRAIN],
+        eval_dataset=watched(data),
+        processing_class=tokenizer,
+        peft_config=adapter_config(config, "CAUSAL_LM"),
+        callbacks=[watch, *early_stopping(config, data)],
+    )
+    return trainer, watch
 
 
 # --- the anchor ---
