@@ -1,8 +1,9 @@
 """Events of an annotator's page that pass their values as they are: the item, the draft, the submit.
 
-Problem: Gradio takes longer to route, check and convert such a call than its handler takes, and a transaction for each
-waits for the disk each time, so that people wait for one another. Decision: what `wiring.plain` marks is answered
-here, with the person whom the gate found; calls that arrive while a transaction is under way share the next one.
+Problem: Gradio takes longer to route, check and convert such a call than its handler takes, and SQLite, which has one
+writer, waits for the disk with each transaction. Decision: what `wiring.plain` marks is answered here, with the person
+whom the gate found; on SQLite calls that arrive while a transaction is under way share the next one, on PostgreSQL
+they run side by side (a shared transaction would hold the items of several people, and wait for others who do).
 Everything else goes on to Gradio. Invariant: nobody is answered before their own call is committed, and a call that
 fails takes no other with it: it is done again alone.
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 RUN = "/gradio_api/run/"
 # Few enough that the first in a transaction need not wait long for the last.
 MOST = 12
+LANES = 8  # transactions side by side on PostgreSQL: more only take turns for the processor
 
 
 class _Event(NamedTuple):
@@ -54,7 +56,9 @@ class Quick:
     def __init__(self, app: ASGIApp, ctx: Context, pages: Mapping[str, gr.Blocks]) -> None:
         self.app, self.ctx, self.pages = app, ctx, pages
         self._events: dict[str, dict[int, _Event]] = {}
-        self._together = Together[Callable[[], Any], Any](self._work, lambda chosen, _: len(chosen) < MOST)
+        one_writer = ctx.sessions.kw["bind"].dialect.name == "sqlite"
+        most, lanes = (MOST, 1) if one_writer else (1, LANES)
+        self._together = Together[Callable[[], Any], Any](self._work, lambda chosen, _: len(chosen) < most, lanes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the event, or pass the request on."""

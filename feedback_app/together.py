@@ -30,17 +30,20 @@ class TooBusy(FeedbackError):
 
 
 class Together(Generic[Asked, Given]):
-    """`ask` from any request; `work` does several at once in a thread, one batch at a time.
+    """`ask` from any request; `work` does several at once in a thread, `lanes` batches at a time.
 
     `work` returns an answer for each, in order; `fits` says whether one may join those chosen for a batch already.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Asked]], list[Given]], fits: Callable[[Sequence[Asked], Asked], bool]
+        self,
+        work: Callable[[Sequence[Asked]], list[Given]],
+        fits: Callable[[Sequence[Asked], Asked], bool],
+        lanes: int = 1,
     ) -> None:
-        self._work, self._fits = work, fits
+        self._work, self._fits, self._lanes = work, fits, lanes
         self._waiting: deque[tuple[Asked, asyncio.Future[Given]]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, asked: Asked) -> Given:
         """The answer, once it is committed; raises what `work` raised for this one, `TooBusy` when too many wait."""
@@ -49,8 +52,9 @@ class Together(Generic[Asked, Given]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Given] = loop.create_future()
         self._waiting.append((asked, future))
-        if self._task is None or self._task.done() or self._task.get_loop() is not loop:
-            self._task = loop.create_task(self._drain())
+        self._tasks = {task for task in self._tasks if not task.done() and task.get_loop() is loop}
+        if len(self._tasks) < self._lanes:
+            self._tasks.add(loop.create_task(self._drain()))
         return await future
 
     async def _drain(self) -> None:
