@@ -24,7 +24,9 @@ def named(house):
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "csv"])
-@pytest.mark.parametrize("what", ["preference", "unpaired", "prompt-completion", "ratings", "critiques", "refinements", "annotations"])
+@pytest.mark.parametrize(
+    "what", ["preference", "unpaired", "prompt-completion", "ratings", "critiques", "refinements", "annotations"]
+)
 def test_an_operator_downloads_every_table(house, as_user, named, what, form):
     answer = as_user(house.person(Role.OPERATOR)).get(f"/exports/{named}/{what}.{form}")
     assert answer.status_code == 200

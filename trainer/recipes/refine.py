@@ -6,8 +6,8 @@ the best is selected (`trainer.refining` has the rule). Two critiques of one com
 refined and judged by itself, also when they contradict each other. A critique in which nothing was said is skipped; of
 one that would fill the context, the beginning is read.
 
-requests.jsonl, one object a critique: {"critique_id", "completion_id", "prompt_id", "messages" for the refiner, with the
-rules that hold as "rules" [[rule, revision]], "prompt" without them for the judge and the rewards, "completion",
+requests.jsonl, one object a critique: {"critique_id", "completion_id", "prompt_id", "messages" for the refiner, with
+the rules that hold as "rules" [[rule, revision]], "prompt" without them for the judge and the rewards, "completion",
 "critique", "span_start", "span_end", "tags", "fix"}. drafts.jsonl keeps what was sampled and judged, so that a killed
 run goes on where it was. out/refinements.jsonl, one object a refinement selected: {"critique_id", "completion_id",
 "text", "rank", "judge", "reward", "score", "token_count", "mean_logprob", "seed", "version", "endpoint_model"}. When
