@@ -122,7 +122,7 @@ def annotation_counts(session: Session, project: Project) -> dict[str, int]:
         not_gold(with_item=True),
     )
     # Read once for all that hangs on them.
-    live = _of_project(project, Annotation.id, Annotation.user_id).where(usable()).cte("live")
+    live = _of_project(project, Annotation.id).add_columns(Annotation.user_id).where(usable()).cte("live")
     queries: dict[str, Select[Any]] = {
         "prompts": prompts,
         "completions": completions,
@@ -139,9 +139,9 @@ def annotation_counts(session: Session, project: Project) -> dict[str, int]:
     return {name: getattr(counted, name) for name in queries}
 
 
-def _of_project(project: Project, *what: ColumnElement[int] | InstrumentedAttribute[int]) -> Select[Any]:
+def _of_project(project: Project, what: ColumnElement[int] | InstrumentedAttribute[int]) -> Select[Any]:
     return (
-        select(*what)
+        select(what)
         .select_from(Annotation)
         .join(Item, Item.id == Annotation.item_id)
         .where(Item.project_id == project.id)
