@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from storage import accounts, annotations, projects, refinements, registry, resolution
 from storage.annotations import CritiqueInput, Submission
-from storage.enums import CompletionOrigin, ItemKind, Role, RunKind
+from storage.enums import CompletionOrigin, ItemKind, RefinementStatus, Role, RunKind
 from storage.models import Annotation, Critique, Refinement, Resolution, Run
 from storage.refinements import Selected
 from tests import factories
@@ -35,6 +35,9 @@ def asked_back(house, idle_queue):
     name, project_name = house.person(), house.project()
     with house.sessions.begin() as session:
         project, user = projects.get_project(session, project_name), accounts.get_user(session, name)
+        # A person works in every open project of this store: what other tests left to review would come too.
+        left = update(Refinement).where(Refinement.status == RefinementStatus.UNREVIEWED)
+        session.execute(left.values(status=RefinementStatus.REJECTED))
         projects.update_project(session, project, annotation_settings={"review_share": 1})
         base = registry.base_version(session, project, "starter")
         run = Run(project_id=project.id, kind=RunKind.REFINE, config={})
