@@ -19,6 +19,7 @@ from pathlib import Path
 import typer
 
 from feedback_app.commands import (
+    backup,
     data,
     db,
     demo,
@@ -68,6 +69,8 @@ app.add_typer(projects.app, name="project")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(gold.app, name="gold")
 app.add_typer(rules.app, name="rules")
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

