@@ -129,7 +129,7 @@ def _mount_pages(app: FastAPI, ctx: Context, pages: dict[str, Blocks]) -> FastAP
         ("/play", play.build, policies.EVERYONE, theme.head("play")),
         ("/operate", operate.build, policies.OPERATORS, theme.head("operate")),
     ):
-        pages[path] = _built(build, ctx)
+        pages[path] = build(ctx)
         # By default it looks a thousand times a second whether something has been asked, on each page.
         pages[path]._queue.sleep_when_free = QUEUE_LOOK
         app = gr.mount_gradio_app(
@@ -149,19 +149,6 @@ def _mount_pages(app: FastAPI, ctx: Context, pages: dict[str, Blocks]) -> FastAP
             max_file_size=ctx.settings.max_upload_mb * MIB,
         )
     return app
-
-
-def _built(build: Callable[[Context], Blocks], ctx: Context) -> Blocks:
-    """A page's blocks. Gradio makes a whole application of routes three times while blocks are built, of which the one
-    made by `mount_gradio_app` replaces all: without them the first page is there a second earlier."""
-    from gradio.routes import App
-
-    make = App.create_app
-    App.create_app = staticmethod(lambda *_, **__: None)  # put back at once
-    try:
-        return build(ctx)
-    finally:
-        App.create_app = make
 
 
 async def _denied(scope: Scope, receive: Receive, send: Send) -> None:
