@@ -263,6 +263,7 @@ def test_practice_and_nothing_at_all(house, visit_again, read, reader_of_chinese
         read(page, "nothing said")
 
 
+@pytest.mark.usefixtures("idle_queue")  # it claims the oldest run
 def test_the_playground(house, visit_again, read, reader_of_chinese):
     name, title = reader_of_chinese(), _project(house)
     with visit_again(name, url_of(title, "play")) as page:
