@@ -148,6 +148,11 @@ def _mount_pages(app: FastAPI, ctx: Context, pages: dict[str, Blocks]) -> FastAP
             mcp_server=False,
             max_file_size=ctx.settings.max_upload_mb * MIB,
         )
+    for mount in app.routes:
+        if isinstance(mount, routing.Mount) and mount.path in pages:
+            # The server's start starts the page's queue. Without this, so does the first request to Gradio's
+            # "startup-events": a second worker on the same jobs, whose end stops the queue for everybody.
+            mount.app.startup_events_triggered = True  # type: ignore[attr-defined]  # a Gradio App
     return app
 
 

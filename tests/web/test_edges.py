@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from starlette.routing import Mount
 
 from storage.enums import Role
 
@@ -113,3 +114,14 @@ def test_the_upload_folder_is_private(house):
 def test_health_and_sign_in_need_no_session(client):
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/login").status_code == 200
+
+
+def test_asking_a_page_to_start_again_neither_starts_nor_ends_its_queue(house, as_user):
+    operator = as_user(house.person(Role.OPERATOR))
+    mounts = [route for route in house.app.routes if isinstance(route, Mount)]
+    pages = {mount.path: mount.app for mount in mounts if hasattr(mount.app, "get_blocks")}
+    assert set(pages) == {"/annotate", "/mine", "/play", "/operate"}
+    for path, page in pages.items():
+        answer = operator.get(f"{path}/gradio_api/startup-events")
+        assert (answer.status_code, answer.json()) == (200, False)
+        assert not page.get_blocks()._queue.stopped
