@@ -208,6 +208,24 @@ class TurnState(StrEnum):
     WRITTEN = "written"
 
 
+class GateVerdict(StrEnum):
+    """What a gate says of a version; too little data is inconclusive, not a pass."""
+
+    PASS = "pass"  # noqa: S105 a verdict, not a password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class BlindTestState(StrEnum):
+    """A blind test runs until one side has won, it has used up its comparisons, or somebody stops it."""
+
+    RUNNING = "running"
+    CANDIDATE = "candidate"
+    CHAMPION = "champion"
+    UNDECIDED = "undecided"
+    STOPPED = "stopped"
+
+
 class RunStatus(StrEnum):
     """The life of a run."""
 

@@ -17,6 +17,7 @@ from storage.configs import DpoConfig, GenerateConfig, RewardConfig, Settings, S
 from storage.enums import (
     Admission,
     CompletionOrigin,
+    GateVerdict,
     ItemKind,
     LinkPurpose,
     ModelKind,
@@ -29,15 +30,19 @@ from storage.enums import (
     Split,
 )
 from storage.models import (
+    Alert,
     Annotation,
     ApiRequest,
     ApiToken,
     AuditEvent,
+    BlindTest,
+    BlindTestItem,
     Completion,
     CompletionRule,
     CompletionScore,
     Conversation,
     Evaluation,
+    GateResult,
     Identity,
     Item,
     ModelVersion,
@@ -246,6 +251,7 @@ def fill_store(session: Session) -> Project:
     session.add(CompletionScore(completion_id=lease.completions[0][0], version_id=version.id, value=0.3))
     _fill_doors(session, project, user, annotation)
     _fill_learning(session, annotation, snapshot, version)
+    _fill_decisions(session, project, version)
     return project
 
 
@@ -274,6 +280,25 @@ def _fill_learning(session: Session, annotation: Annotation, snapshot: Snapshot,
     rules.tie_critiques(session, rule, [critique.id])
     session.add(CompletionRule(completion_id=written.id, rule_id=rule.id, revision=1))
     session.add(SnapshotRowRule(snapshot_row_id=row.id, rule_id=rule.id))
+    session.flush()
+
+
+def _fill_decisions(session: Session, project: Project, version: ModelVersion) -> None:
+    """A blind test with one item of the queue, a gate that rests on it, and an alert."""
+    sides = {"project_id": project.id, "champion_id": version.id}
+    test = BlindTest(candidate_id=version.id, settings={"error_rate": 0.05}, **sides)
+    session.add(test)
+    session.flush()
+    item = session.scalars(select(Item).where(Item.project_id == project.id).limit(1)).one()
+    session.add_all(
+        [
+            BlindTestItem(item_id=item.id, blind_test_id=test.id),
+            GateResult(
+                version_id=version.id, blind_test_id=test.id, verdict=GateVerdict.PASS, settings={}, figures={}, **sides
+            ),
+            Alert(project_id=project.id, version_id=version.id, name="win_rate", text="It fell.", figures={}),
+        ]
+    )
     session.flush()
 
 

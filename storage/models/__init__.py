@@ -1,6 +1,7 @@
 """Every table. Rows are typed; JSON columns carry plain lists and dicts; times are UTC and aware."""
 
 from storage.models.base import Base, JsonObject, Message, UtcDateTime, utc_now
+from storage.models.deciding import Alert, BlindTest, BlindTestItem, GateResult
 from storage.models.feedback import (
     Annotation,
     Critique,
@@ -33,12 +34,15 @@ from storage.models.training import (
 from storage.models.work import Assignment, Completion, Criterion, Item, ItemCompletion, Project, Prompt
 
 __all__ = [
+    "Alert",
     "Annotation",
     "ApiRequest",
     "ApiToken",
     "Assignment",
     "AuditEvent",
     "Base",
+    "BlindTest",
+    "BlindTestItem",
     "Completion",
     "CompletionRule",
     "CompletionScore",
@@ -46,6 +50,7 @@ __all__ = [
     "Criterion",
     "Critique",
     "Evaluation",
+    "GateResult",
     "Identity",
     "Item",
     "ItemCompletion",

@@ -14,7 +14,9 @@ from storage.enums import (
     Admission,
     AnnotationStatus,
     AssignmentStatus,
+    BlindTestState,
     CompletionOrigin,
+    GateVerdict,
     ItemKind,
     ItemStatus,
     LinkPurpose,
@@ -96,8 +98,8 @@ class Base(DeclarativeBase):
         **{
             kind: _enum(kind)
             for kind in (
-                Admission, AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemKind, ItemStatus, LinkPurpose,
-                ModelKind, Outcome, PairSource, RefinementStatus, ResolutionVerdict, Role, RuleState, RunKind,
+                Admission, AnnotationStatus, AssignmentStatus, BlindTestState, CompletionOrigin, GateVerdict, ItemKind,
+                ItemStatus, LinkPurpose, ModelKind, Outcome, PairSource, RefinementStatus, ResolutionVerdict, Role, RuleState, RunKind,
                 RunStatus, SelectionReason, SnapshotForm, Split, TurnState, VersionStatus,
             )
         },

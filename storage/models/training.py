@@ -84,8 +84,12 @@ class Run(Base):
             "uq_runs_one_training",
             "project_id",
             unique=True,
-            sqlite_where=text("status = 'running' AND kind NOT IN ('generate', 'playground', 'refine')"),
-            postgresql_where=text("status = 'running' AND kind NOT IN ('generate', 'playground', 'refine')"),
+            sqlite_where=text(
+                "status = 'running' AND kind NOT IN ('generate', 'playground', 'refine', 'evaluate', 'cycle')"
+            ),
+            postgresql_where=text(
+                "status = 'running' AND kind NOT IN ('generate', 'playground', 'refine', 'evaluate', 'cycle')"
+            ),
         ),
         Index("ix_runs_status_id", "status", "id"),
     )
@@ -98,6 +102,7 @@ class Run(Base):
     seed: Mapped[int] = mapped_column(default=0)
     cause: Mapped[str | None] = mapped_column(String(200))  # set by automation: one run per cause
     snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshots.id"))
+    parent_run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"), index=True)  # the cycle it is a step of
     parent_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id", use_alter=True))
     requested_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     worker: Mapped[str | None]
@@ -178,6 +183,7 @@ class CompletionScore(Base):
     completion_id: Mapped[int] = mapped_column(ForeignKey("completions.id"), primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), primary_key=True, index=True)
     value: Mapped[float]  # the reward, in the model's own units
+    spread: Mapped[float | None]  # standard deviation over the heads of an ensemble; None: a single model
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
@@ -190,6 +196,7 @@ class Promotion(Base):
     previous_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     rolled_back_at: Mapped[datetime | None]
+    gate_result_id: Mapped[int | None] = mapped_column(ForeignKey("gate_results.id"))  # what it rested on
     reason: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
@@ -202,6 +209,8 @@ class Evaluation(Base):
     version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), index=True)
     run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
     snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshots.id"))
+    champion_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))  # what it was compared with
+    reward_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"))  # the reward model that judged
     split: Mapped[Split]
     metrics: Mapped[JsonObject]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)

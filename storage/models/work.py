@@ -27,6 +27,8 @@ class Project(Base):
     members_only: Mapped[bool] = mapped_column(default=False)  # False: every annotator may work here
     tags: Mapped[list[str]] = mapped_column(default=list)  # quick tags of critiques
     annotation_settings: Mapped[JsonObject] = mapped_column(default=dict)  # storage.configs.AnnotationSettings
+    gate_settings: Mapped[JsonObject] = mapped_column(default=dict)  # what a version must show to be promoted
+    cycle_settings: Mapped[JsonObject] = mapped_column(default=dict)  # what one turn of the loop does by itself
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     criteria: Mapped[list[Criterion]] = relationship(
         back_populates="project", order_by="Criterion.position", lazy="selectin"
