@@ -99,8 +99,8 @@ class Base(DeclarativeBase):
             kind: _enum(kind)
             for kind in (
                 Admission, AnnotationStatus, AssignmentStatus, BlindTestState, CompletionOrigin, GateVerdict, ItemKind,
-                ItemStatus, LinkPurpose, ModelKind, Outcome, PairSource, RefinementStatus, ResolutionVerdict, Role, RuleState, RunKind,
-                RunStatus, SelectionReason, SnapshotForm, Split, TurnState, VersionStatus,
+                ItemStatus, LinkPurpose, ModelKind, Outcome, PairSource, RefinementStatus, ResolutionVerdict, Role,
+                RuleState, RunKind, RunStatus, SelectionReason, SnapshotForm, Split, TurnState, VersionStatus,
             )
         },
     }  # fmt: skip
