@@ -102,7 +102,7 @@ def rows_of_snapshot(session: Session, snapshot: Snapshot, limit: int | None = N
         .order_by(SnapshotRow.id)  # as they were written
         .limit(limit)
     ).all()
-    views = _views(session, ids)
+    views = row_views(session, ids)
     return [views[one] for one in ids]
 
 
@@ -111,7 +111,7 @@ def difference(session: Session, a: Snapshot, b: Snapshot) -> Difference:
     if a.project_id != b.project_id or a.form is not b.form:
         raise Invalid(f"snapshots of one project and one form can be compared; these are {a.form} and {b.form}")
     only_a, only_b, changed = _unequal(session, a, b)
-    views = _views(session, [*only_a, *only_b, *(one for pair in changed for one in pair)])
+    views = row_views(session, [*only_a, *only_b, *(one for pair in changed for one in pair)])
     reasons = _Reasons(session, a, b, views.values())
     return Difference(
         added=[RowChange(None, views[one], reasons.of_added(views[one])) for one in only_b],
@@ -181,7 +181,8 @@ def _content(line: _Line, hashed: bool) -> Any:
     return (line.key[0], line.digest) if hashed else (line.key, line.source, line.weight)
 
 
-def _views(session: Session, ids: Iterable[int]) -> dict[int, RowView]:
+def row_views(session: Session, ids: Iterable[int]) -> dict[int, RowView]:
+    """Rows of snapshots with what they were derived from, by the number of the row."""
     wanted = sorted(ids)
     ties = [
         _ties(session, SnapshotRowAnnotation, SnapshotRowAnnotation.annotation_id, wanted),

@@ -63,11 +63,30 @@ def queue_training(
     Raises `Invalid` for an unknown key or a bad value, `NotEnoughData` with the missing number, and `Conflict` when
     there is a run for `cause` already.
     """
-    recipe = _recipe(kind)
+    recipe = recipe_of(kind)
     if cause is not None:
         _refuse_second(session, project, cause)  # before the snapshot, which costs more
     parent = _parent(session, project, kind, default_base_model)
     asked = inherit(_policy_weights(project) | dict(values), _asked_of(session, parent, recipe.config))
+    return queue_asked(session, project, kind, asked, parent, home=home, user=user, cause=cause)
+
+
+def queue_asked(
+    session: Session,
+    project: Project,
+    kind: RunKind,
+    asked: dict[str, Any],
+    parent: ModelVersion | None,
+    *,
+    home: Path,
+    user: User | None = None,
+    cause: str | None = None,
+) -> Run:
+    """Freeze the project's feedback and queue a training run with exactly these settings, inheriting none.
+
+    Raises as `queue_training` does.
+    """
+    recipe = recipe_of(kind)
     for_run, for_snapshot = _divide(asked, recipe.config)
     config = parse(recipe.config, for_run)
     wanted = parse(SnapshotSettings, for_snapshot)
@@ -89,7 +108,8 @@ def queue_training(
     )
 
 
-def _recipe(kind: RunKind) -> Recipe:
+def recipe_of(kind: RunKind) -> Recipe:
+    """The settings of a recipe that trains; raises `Invalid` for the others."""
     if kind not in RECIPES:
         raise Invalid(f"'{kind.value}' trains nothing; choose from: {', '.join(RECIPES)}")
     return RECIPES[kind]
@@ -117,11 +137,13 @@ def _parent(session: Session, project: Project, kind: RunKind, default_base_mode
 
 def _asked_of(session: Session, parent: ModelVersion | None, kind: type[Settings]) -> dict[str, Any]:
     run = session.get(Run, parent.run_id) if parent is not None and parent.run_id is not None else None
-    if run is None:
-        return {}
-    # A program that was updated may no longer know a key that an old run was given.
+    return {} if run is None else still_known(run.asked, kind)
+
+
+def still_known(asked: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
+    """What an old run was asked, without keys that a program which was updated since no longer knows."""
     known = kind.model_fields.keys() | SnapshotSettings.model_fields.keys()
-    return {key: value for key, value in run.asked.items() if key in known}
+    return {key: value for key, value in asked.items() if key in known}
 
 
 def _divide(asked: dict[str, Any], kind: type[Settings]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,8 +15,9 @@ from feedback_app.handlers.values import text, to_enum
 from storage import members, registry, taint
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
+from storage.lineage import Lineage, lineage
 from storage.models import ModelVersion, Project, utc_now
-from storage.registry import BeforeAfter, Lineage
+from storage.registry import BeforeAfter
 from storage.resolution import Rates, resolution_rates
 from storage.taint import Standing
 
@@ -116,7 +117,7 @@ def _selected(
     row: ModelVersion,
     standings: dict[int, Standing],
 ) -> VersionView:
-    line = registry.lineage(session, row)
+    line = lineage(session, row)
     against = _rival(versions, line, row)
     cards = registry.before_after(session, project, against, row, CARDS) if against else []
     rates = resolution_rates(session, project).get(row.id)

@@ -158,7 +158,7 @@ def detail(chosen: VersionView, view: ModelsView) -> str:
         (t("comes from"), Markup(chain) if chain else t("the base model")),
         (t("base model"), version.base_model),
         (t("run"), f"{line.run.id} ({t(line.run.kind.value)})" if line.run else None),
-        (t("snapshot"), line.snapshot_hash[:12] if line.snapshot_hash else None),
+        (t("snapshot"), line.snapshot.content_hash[:12] if line.snapshot else None),
         (t("rests on"), _basis(chosen)),
         (t("files"), f"sha256 {version.sha256[:12]}…" if version.sha256 else None),
     ]
@@ -176,8 +176,8 @@ def _basis(chosen: VersionView) -> str:
     line = chosen.lineage
     if line.run is None:
         return t("the base model itself; no feedback went into it")
-    rests = plural(len(line.annotation_ids), "{n} annotation", "{n} annotations")
-    changed = [t("{n} withdrawn since", n=f"{line.withdrawn:,}")] if line.withdrawn else []
+    rests = plural(line.basis.annotations, "{n} annotation", "{n} annotations")
+    changed = [t("{n} withdrawn since", n=f"{line.basis.withdrawn:,}")] if line.basis.withdrawn else []
     if chosen.standing.revised:
         changed.append(t("{n} revised since", n=f"{chosen.standing.revised:,}"))
     return t("{what} ({more})", what=rests, more=listed(changed)) if changed else rests
