@@ -184,6 +184,11 @@ def collected(session: Session, project: Project) -> Collected:
     )
 
 
+def for_rules(session: Session, project: Project) -> dict[str, Any] | None:
+    """Settings of the generate run that writes what rules are trained on; None when nothing is to be written."""
+    return {"for_rules": True, "prompts": RULE_PROMPTS} if _of_rules(session, project)[1] else None
+
+
 def _of_rules(session: Session, project: Project) -> tuple[int, int]:
     """How many rules train, and for how many of them something is to be written first."""
     book = rule_book(session, project, TRAINED)

@@ -143,6 +143,7 @@ class PolicyMode(StrEnum):
     OFF = "off"
     EVERY_N = "every_n"
     CRON = "cron"
+    RESOLUTION = "resolution"
 
 
 class SourceWeights(Settings):
@@ -171,9 +172,12 @@ class TrainingPolicy(SourceWeights):
     """Periodic training of a project, and what its snapshots weigh, however training is started."""
 
     mode: PolicyMode = PolicyMode.OFF
-    every_n: int = Field(100, ge=1)  # new usable annotations
+    every_n: int = Field(100, ge=1)  # new usable annotations; also what mode resolution waits for
     cron: str = "0 3 * * *"  # five fields, UTC
-    kinds: tuple[str, ...] = ("reward", "dpo")
+    # Mode resolution: when less than this share of what people criticised is called fixed in the champion's answers ...
+    resolution_below: float = Field(0.5, gt=0, le=1)
+    resolution_least: int = Field(20, ge=1)  # ... of so many answers at least
+    kinds: tuple[str, ...] = ("reward", "dpo")  # or cycle, by itself
 
 
 class SnapshotSettings(SourceWeights):
@@ -216,6 +220,7 @@ class TrainingSettings(Settings):
 class RewardConfig(TrainingSettings):
     """Reward model: Bradley-Terry loss on pairs, LoRA on a sequence classifier."""
 
+    heads: int = Field(4, ge=1, le=16)  # an ensemble on one base: its spread says how sure it is; 1: no ensemble
     center_rewards_coefficient: float | None = Field(None, ge=0)
 
 

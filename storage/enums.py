@@ -177,11 +177,12 @@ class RunKind(StrEnum):
     KTO = "kto"
     CONDITIONAL = "conditional"
     SDFT = "sdft"
+    CYCLE = "cycle"  # a parent of other runs, see `storage.cycle`
 
     @property
     def trains(self) -> bool:
         """True for kinds that make a model version; at most one of them runs per project at a time."""
-        return self not in (RunKind.GENERATE, RunKind.PLAYGROUND, RunKind.REFINE)
+        return self not in (RunKind.GENERATE, RunKind.PLAYGROUND, RunKind.REFINE, RunKind.CYCLE)
 
     @property
     def form(self) -> SnapshotForm | None:
@@ -197,6 +198,29 @@ _FORMS = {
     RunKind.CONDITIONAL: SnapshotForm.FEEDBACK,
     RunKind.SDFT: SnapshotForm.FEEDBACK,
 }
+
+
+class CycleStep(StrEnum):
+    """What one turn of the loop does, in this order; `promote` follows from the project's gate settings."""
+
+    REWARD = "reward"
+    REFINE = "refine"
+    RULES = "rules"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    GATE = "gate"
+    PROMOTE = "promote"
+
+
+class StepState(StrEnum):
+    """Where a step of a cycle stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class TurnState(StrEnum):

@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 
 from storage.accounts import clean_name
 from storage.configs import AnnotationSettings, SamplingSettings, TrainingPolicy, parse
+from storage.cycle_configs import CycleSettings
 from storage.enums import ItemStatus
 from storage.errors import Conflict, Invalid, NotFound
+from storage.gate_configs import GateSettings
 from storage.gold import count_gold
 from storage.models import Criterion, Item, Project, Rating
 from storage.prompts import storable
@@ -100,19 +102,20 @@ def list_projects(session: Session) -> list[Project]:
 def update_project(session: Session, project: Project, **fields: Any) -> Project:
     """Change settings of a project: every column of `Project` but its name, and its criteria.
 
-    Values are validated before anything changes (`Invalid` names the key). `annotation_settings` change by key: what
-    is not named stays; asking for practice needs as many gold items, and leaves alone who submitted something before. A
-    lower `overlap` closes the items that have enough annotations now; a higher one holds for items that are still open.
+    Values are validated before anything changes (`Invalid` names the key). `annotation_settings`,
+    `cycle_settings` and `gate_settings` change by key: what is not named stays; asking for practice needs as many gold
+    items, and leaves alone who submitted something before. A lower `overlap` closes the items that have enough
+    annotations now; a higher one holds for items that are still open.
     """
     known = {
         "guidelines", "criteria", "base_model", "sampling", "training_policy", "annotation_settings", "tags",
-        "members_only", *_LIMITS,
+        "cycle_settings", "members_only", "gate_settings", *_LIMITS,
     }  # fmt: skip
     for unknown in fields.keys() - known:
         raise Invalid(f"unknown project setting '{unknown}'; choose from: {', '.join(sorted(known))}")
-    if "annotation_settings" in fields:
-        changed = {**(project.annotation_settings or {}), **fields["annotation_settings"]}
-        fields = {**fields, "annotation_settings": changed}
+    for name in ("annotation_settings", "cycle_settings", "gate_settings"):
+        if name in fields:
+            fields = {**fields, name: {**(getattr(project, name) or {}), **fields[name]}}
     values = {key: _checked(key, value) for key, value in fields.items() if key != "criteria"}
     if "criteria" in fields:
         _set_criteria(session, project, fields["criteria"])
@@ -152,6 +155,10 @@ def _checked(key: str, value: Any) -> Any:
         return policy.model_dump(mode="json")
     if key == "annotation_settings":
         return parse(AnnotationSettings, value).model_dump(mode="json")
+    if key == "cycle_settings":
+        return parse(CycleSettings, value).model_dump(mode="json")
+    if key == "gate_settings":
+        return parse(GateSettings, value).model_dump(mode="json")
     if key == "tags":
         return _checked_tags(value)
     if key == "members_only":

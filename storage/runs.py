@@ -7,6 +7,7 @@ so in its WHERE, so that a worker that was given up for dead cannot overwrite wh
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = [
     "add_log",
     "add_metrics",
     "claim_run",
+    "end_run",
     "finish_run",
     "get_run",
     "heartbeat",
@@ -189,6 +191,15 @@ def finish_run(
     _tell(session, run_id, ended[0], ended[1], status, error)
 
 
+def end_run(
+    session: Session, run: Run, status: RunStatus, *, error: str | None = None, now: datetime | None = None
+) -> None:
+    """End a run that no worker holds: a cycle, whose row the caller has locked."""
+    run.status, run.error, run.finished_at = status, error, now or utc_now()
+    session.flush()
+    _tell(session, run.id, run.project_id, run.kind, status, error)
+
+
 def _tell(session: Session, run_id: int, project_id: int, kind: RunKind, status: RunStatus, error: str | None) -> None:
     """Every way in which a run can end passes here: webhooks hear of it."""
     told = {"run": run_id, "kind": kind.value, "status": status.value, "error": error}
@@ -206,7 +217,10 @@ def release_run(session: Session, run_id: int, worker: str) -> bool:
 
 
 def request_cancel(session: Session, run: Run, user: User | None, *, now: datetime | None = None) -> Run:
-    """Stop a run: a queued one ends at once, a running one within a step. Raises `Conflict` when it has ended."""
+    """Stop a run: a queued one ends at once, a running one within a step. Raises `Conflict` when it has ended.
+
+    A cycle's children are stopped with it; it ends with the last of them.
+    """
     moment = now or utc_now()
     by = f"cancelled by {user.name}" if user else "cancelled"
     queued = session.execute(
@@ -226,11 +240,19 @@ def request_cancel(session: Session, run: Run, user: User | None, *, now: dateti
         ).one_or_none()
         if running is None:
             raise Conflict(f"run {run.id} has ended already")
+        _cancel_children(session, run.id, user, moment)
     stored = session.get_one(Run, run.id, populate_existing=True)
     if queued is not None:
         _tell(session, stored.id, stored.project_id, stored.kind, stored.status, stored.error)
     audit.record(session, user, "run.cancel", f"run {run.id}", session.get_one(Project, stored.project_id))
     return stored
+
+
+def _cancel_children(session: Session, run_id: int, user: User | None, moment: datetime) -> None:
+    unfinished = Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING))
+    for child in session.scalars(select(Run).where(Run.parent_run_id == run_id, unfinished)).all():
+        with suppress(Conflict):  # it has just ended
+            request_cancel(session, child, user, now=moment)
 
 
 def requeue_lost(
@@ -242,8 +264,8 @@ def requeue_lost(
 ) -> list[int]:
     """Take runs from workers that have not been heard for `older_than`; returns the ids that went back to the queue.
 
-    Looks at runs of `kinds` only. One that was to be cancelled is; one that has been claimed `max_attempts` times
-    fails, so that a run that kills its worker cannot go round for ever.
+    Looks at runs of `kinds` only; a cycle has no worker to lose. One that was to be cancelled is; one that has been
+    claimed `max_attempts` times fails, so that a run that kills its worker cannot go round for ever.
     """
     moment = now or utc_now()
     lost = session.scalars(

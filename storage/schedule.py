@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from apscheduler.triggers.cron import CronTrigger
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from storage.configs import PolicyMode, TrainingPolicy, parse
@@ -14,8 +14,11 @@ from storage.enums import RunKind, RunStatus
 from storage.errors import Invalid
 from storage.models import Project, Run
 from storage.progress import count_usable
+from storage.registry import champion
+from storage.resolution import resolution_rates
 
-_TRAINING = ", ".join(kind for kind in RunKind if kind.trains)
+_STARTED = [kind for kind in RunKind if kind.trains or kind is RunKind.CYCLE]  # what a policy can start
+_TRAINING = ", ".join(_STARTED)
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,12 @@ class Due:
 def check_policy(policy: TrainingPolicy) -> None:
     """Raise `Invalid` when a policy could never start: a bad cron line, or a kind that trains nothing."""
     for kind in policy.kinds:
-        if kind not in RunKind.__members__.values() or not RunKind(kind).trains:
+        if kind not in _STARTED:
             raise Invalid(f"setting 'kinds': '{kind}' trains nothing; choose from: {_TRAINING}")
     if not policy.kinds:
         raise Invalid(f"setting 'kinds' is empty; choose from: {_TRAINING}")
+    if RunKind.CYCLE in policy.kinds and len(policy.kinds) > 1:
+        raise Invalid("setting 'kinds': a cycle trains all that is needed; choose it alone, or leave it out")
     if policy.mode is PolicyMode.CRON:
         next_cron(policy.cron, datetime.now(UTC))
 
@@ -58,8 +63,8 @@ def due(session: Session, project: Project, now: datetime) -> Due:
     """Whether training is due for `project` at `now`, under which cause, and what to tell people.
 
     Two calls for one cause give the same cause, and `queue_training` refuses it the second time. A cause rests on the
-    last training (every_n) or on the cron time that has passed, so a worker that was off makes up for one time, not
-    for all it missed.
+    last training (every_n, resolution) or on the cron time that has passed, so a worker that was off makes up for one
+    time, not for all it missed.
     """
     policy = parse(TrainingPolicy, project.training_policy)
     if policy.mode is PolicyMode.OFF:
@@ -69,9 +74,11 @@ def due(session: Session, project: Project, now: datetime) -> Due:
     next_at = next_cron(policy.cron, now) if policy.mode is PolicyMode.CRON else None
     if last is not None and not last.status.ended:
         return Due(f"run {last.id} ({last.kind.value}) is {last.status.value}", next_at=next_at)
-    fresh = count_usable(session, project, since=last.created_at if last else None)
+    fresh = count_usable(session, project, since=_trained_until(session, last) if last else None)
     if policy.mode is PolicyMode.EVERY_N:
         return _every_n(policy.every_n, fresh, last, kinds)
+    if policy.mode is PolicyMode.RESOLUTION:
+        return _resolution(session, project, policy, fresh, last, kinds)
     return _cron(policy.cron, project, fresh, last, kinds, now, next_at)
 
 
@@ -81,6 +88,27 @@ def _every_n(wanted: int, fresh: int, last: Run | None, kinds: list[RunKind]) ->
         return Due(f"{more} needed ({fresh} of {wanted} since the last training)")
     since = f"run {last.id}" if last is not None else "the start"
     return Due(f"{fresh} new annotations since {since}", kinds, f"every_n after {since}")
+
+
+def _resolution(
+    session: Session, project: Project, policy: TrainingPolicy, fresh: int, last: Run | None, kinds: list[RunKind]
+) -> Due:
+    """Training follows a low rate and something new to learn from: else a low rate would train on and on."""
+    version = champion(session, project)
+    rates = resolution_rates(session, project).get(version.id) if version is not None else None
+    if version is None or rates is None or rates.fixed.total < policy.resolution_least:
+        known = rates.fixed.total if rates is not None else 0
+        return Due(
+            f"the resolution rate needs {policy.resolution_least} answers about the champion; there are {known} so far"
+        )
+    hits, total = rates.fixed.hits, rates.fixed.total
+    if hits >= policy.resolution_below * total:
+        bar = f"{policy.resolution_below:.0%}"
+        return Due(f"{version.name} fixed {hits} of {total} things that people criticised, not less than {bar}")
+    waits = _every_n(policy.every_n, fresh, last, kinds)
+    reason = f"{version.name} fixed {hits} of {total} things that people criticised; {waits.reason}"
+    since = f"run {last.id}" if last is not None else "the start"
+    return Due(reason, waits.kinds, f"resolution after {since}" if waits.kinds else None)
 
 
 def _cron(
@@ -103,11 +131,18 @@ def _cron(
 
 
 def _last_training(session: Session, project: Project) -> Run | None:
-    # An unfinished one first, whatever came after it; a cancelled one still answers its cause.
+    # An unfinished one first, whatever came after it; a cancelled one still answers its cause. A cycle stands for its
+    # children.
     unfinished = Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING))
     return session.scalar(
         select(Run)
-        .where(Run.project_id == project.id, Run.kind.in_([kind for kind in RunKind if kind.trains]))
+        .where(Run.project_id == project.id, Run.kind.in_(_STARTED), Run.parent_run_id.is_(None))
         .order_by(unfinished.desc(), Run.id.desc())
         .limit(1)
     )
+
+
+def _trained_until(session: Session, last: Run) -> datetime:
+    """When the newest data was frozen that the last training used."""
+    child = select(func.max(Run.created_at)).where(Run.parent_run_id == last.id, Run.snapshot_id.is_not(None))
+    return session.scalar(child) or last.created_at

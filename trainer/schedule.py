@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from storage.configs import PolicyMode
+from storage.cycle import Installation, queue_cycle
 from storage.engine import read_only
 from storage.enums import RunKind
 from storage.errors import Conflict, FeedbackError
@@ -18,31 +20,44 @@ from storage.models import Project, utc_now
 from storage.projects import list_projects
 from storage.schedule import due
 from storage.training import queue_training
+from trainer.cycle import advance_cycles
 
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 15
+CYCLE_SECONDS = 1  # people follow a cycle: from one step to the next
 
 
 def start_schedule(sessions: sessionmaker[Session], home: Path, default_base_model: str) -> BackgroundScheduler:
     """Look every few seconds, from a thread, until `shutdown()`; a look that takes long is not followed by a second."""
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)  # a look that takes long is nothing to say
     scheduler = BackgroundScheduler(timezone=UTC)
     scheduler.add_job(
-        _look,
+        _patiently,
         "interval",
-        args=(sessions, home, default_base_model),
+        args=(lambda: queue_due(sessions, home, default_base_model),),
         seconds=CHECK_SECONDS,
         coalesce=True,
         max_instances=1,
+        misfire_grace_time=None,
         next_run_time=datetime.now(UTC),
+    )
+    scheduler.add_job(
+        _patiently,
+        "interval",
+        args=(lambda: advance_cycles(sessions, Installation(home, default_base_model)),),
+        seconds=CYCLE_SECONDS,
+        coalesce=True,
+        max_instances=1,
+        misfire_grace_time=None,
     )
     scheduler.start()
     return scheduler
 
 
-def _look(sessions: sessionmaker[Session], home: Path, default_base_model: str) -> None:
+def _patiently(work: Callable[[], object]) -> None:
     try:
-        queue_due(sessions, home, default_base_model)
+        work()
     except SQLAlchemyError as error:
         log.warning("schedule: the store cannot be used now, trying again: %s", error)
 
@@ -64,9 +79,12 @@ def queue_due(
         try:
             with sessions.begin() as session:
                 project = session.get_one(Project, project_id)
-                run = queue_training(
-                    session, project, kind, {}, home=home, default_base_model=default_base_model, cause=cause
-                )
+                if kind is RunKind.CYCLE:
+                    run = queue_cycle(session, project, {}, cause=cause)
+                else:
+                    run = queue_training(
+                        session, project, kind, {}, home=home, default_base_model=default_base_model, cause=cause
+                    )
                 queued.append(run.id)
         except Conflict:
             continue

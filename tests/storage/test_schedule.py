@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from storage import projects, runs
-from storage.enums import RunKind, RunStatus
+from storage import annotations, projects, registry, runs
+from storage.enums import ResolutionVerdict, RunKind, RunStatus
 from storage.errors import Conflict, Invalid
-from storage.models import Project, Run, User
+from storage.models import Project, Resolution, Run, User
 from storage.schedule import Due, due, next_cron
 from tests import factories
 
@@ -140,3 +140,33 @@ def test_cron_lines_follow_crontab(session: Session) -> None:
     project = factories.make_project(session)
     projects.update_project(session, project, training_policy={"mode": "cron", "cron": "30 2 * * 1-5"})
     assert project.training_policy["cron"] == "30 2 * * 1-5"
+
+
+def test_a_low_resolution_rate_starts_it_when_there_is_something_new_to_learn(session: Session, ann: User) -> None:
+    policy = {"mode": "resolution", "resolution_below": 0.5, "resolution_least": 3, "every_n": 1, "kinds": ["cycle"]}
+    project = make_project(session, policy)
+    assert "needs 3 answers about the champion; there are 0" in due(session, project, NOON).reason
+    version = factories.make_version(session, project)
+    registry.promote(session, version, None, "better")
+    session.get_one(Run, version.run_id).created_at = NOON - timedelta(days=1)
+    for verdict in (ResolutionVerdict.FIXED, ResolutionVerdict.NOT, ResolutionVerdict.PARTLY):
+        lease = factories.make_lease(session, project, ann, now=NOON)
+        completion = lease.completions[0][0]
+        said = annotations.Submission(critiques=[annotations.CritiqueInput(completion, "Too long.")])
+        annotation = annotations.submit(session, lease.assignment_id, ann, said, now=NOON)
+        row = Resolution(critique_id=annotation.critiques[0].id, completion_id=completion, version_id=version.id)
+        row.verdict, row.held_out = verdict, False
+        session.add(row)
+    session.flush()
+    found = due(session, project, NOON)
+    assert found.kinds == [RunKind.CYCLE]
+    assert found.reason.startswith("policy-v1 fixed 1 of 3 things that people criticised; 3 new annotations since run")
+    assert found.cause == f"resolution after run {version.run_id}"
+    project.training_policy = {**project.training_policy, "every_n": 9}
+    assert due(session, project, NOON).reason.endswith("6 more annotations are needed (3 of 9 since the last training)")
+    project.training_policy = {**project.training_policy, "resolution_below": 0.3}
+    assert "1 of 3" in due(session, project, NOON).reason
+    assert due(session, project, NOON).reason.endswith("not less than 30%")
+    for kinds, message in ((["cycle", "dpo"], "alone"), (["refine"], "trains nothing")):
+        with pytest.raises(Invalid, match=message):
+            projects.update_project(session, project, training_policy={**policy, "kinds": kinds})
