@@ -203,7 +203,7 @@ def _around(page: Any, keys: Keyboard, picture: Picture) -> None:
     keys.tab_to("a.fb-skip-bar", "Shift+Tab")
     keys.press("Enter")
     assert keys.at("#fb-work")
-    assert page.locator("[role=option]:visible").count() == 0  # the list of projects was only passed by
+    page.wait_for_selector("[role=option]", state="hidden")  # the list of projects was only passed by
 
 
 def _revise(page: Any, keys: Keyboard, picture: Picture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import httpx
 from starlette.testclient import TestClient
 
 from feedback_app.api import PATH
@@ -36,3 +37,13 @@ def program(house: Any, token: str | None = None, **made: Any) -> TestClient:
         headers={"authorization": f"Bearer {plain}"},
         raise_server_exceptions=False,
     )
+
+
+def far_program(house: Any, address: str, **made: Any) -> httpx.Client:
+    """A program that calls the API over a real port, where requests meet each other.
+
+    A `TestClient` has one event loop for several requests only inside `with`, which starts and ends the application
+    once more, and with it, for whoever comes after, the queues of its pages.
+    """
+    headers = {"authorization": f"Bearer {make_token(house, **made)}"}
+    return httpx.Client(base_url=f"{address}{PATH}", headers=headers, timeout=60)

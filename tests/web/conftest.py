@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from feedback_app.handlers.context import Context
@@ -135,6 +136,11 @@ def address(house: House) -> Iterator[str]:
     """The application on a real port."""
     with serving(house.app, house.settings) as url:
         yield url
+        # Whoever starts the shared application once more, and ends it, ends what its pages answer from.
+        pages = [mount.app for mount in house.app.routes if isinstance(mount, Mount)]
+        queues = [page.get_blocks()._queue for page in pages if hasattr(page, "get_blocks")]
+        assert queues
+        assert not any(queue.stopped for queue in queues)
 
 
 Visit = Callable[..., AbstractContextManager[Any]]

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from storage import projects
 from storage.enums import Outcome
 from storage.models import Annotation, Completion, Critique, Item, Preference, Prompt, Rating, Refinement, Run, User
-from tests.web.api_door import program
+from tests.web.api_door import far_program, program
 
 
 @pytest.fixture
@@ -170,8 +170,7 @@ def test_ids_of_another_project_are_not_there(house, api):
     assert api.post("/completions", json={"sets": sets}).status_code == 404
 
 
-def test_one_bad_request_among_many_at_once_fails_alone(house, named):
-    api = program(house, project=named)
+def test_one_bad_request_among_many_at_once_fails_alone(house, address, named):
     good = [{"feedback": [everything(f"p{n}")]} for n in range(12)]
     bad = {"feedback": [everything() | {"ratings": [{"criterion": "beauty", "value": 1}]}]}
     answers = {}
@@ -181,7 +180,7 @@ def test_one_bad_request_among_many_at_once_fails_alone(house, named):
         barrier.wait()
         answers[number] = api.post("/feedback", json=body).status_code
 
-    with api:  # one event loop, as a server has: the requests meet
+    with far_program(house, address, project=named) as api:
         threads = [threading.Thread(target=send, args=pair) for pair in enumerate([*good, bad])]
         for thread in threads:
             thread.start()
@@ -243,16 +242,14 @@ def test_a_key_gives_the_same_answer_again_and_is_for_one_request(api, path, bod
         assert "another request" in refused.json()["error"]
 
 
-def test_the_same_request_many_times_at_once_is_done_once(house, named):
-    api = program(house, project=named)
-    body, key = {"feedback": [everything()]}, {"idempotency-key": "at-once"}
+def test_the_same_request_many_times_at_once_is_done_once(house, address, named):
     answers, barrier = [], threading.Barrier(8)
 
     def send(path, body, key):
         barrier.wait()
         answers.append(api.post(path, json=body, headers=key))
 
-    with api:
+    with far_program(house, address, project=named) as api:
         for path, body in (("/feedback", {"feedback": [everything()]}), ("/prompts", {"prompts": ["a", "b"]})):
             answers.clear()
             key = {"idempotency-key": f"at-once-{path}"}

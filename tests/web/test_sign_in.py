@@ -154,7 +154,8 @@ def test_strange_names_are_just_names_that_nobody_has(house, client, name):
     assert "<script" not in answer.text
 
 
-def test_bytes_that_are_no_text_are_no_fault(client):
+def test_bytes_that_are_no_text_are_no_fault(house):
+    client = TestClient(house.app, base_url="http://testserver", client=("203.0.113.7", 1))
     head = {"content-type": "application/x-www-form-urlencoded"}
     assert client.post("/login", content=b"name=%ED%A0%80&password=%FF", headers=head).status_code in (401, 422)
     assert client.post("/login", content=b"\xff\xfe=&&&=%", headers=head).status_code in (401, 422)
