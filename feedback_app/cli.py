@@ -24,6 +24,7 @@ from feedback_app.commands import (
     db,
     demo,
     doctor,
+    gate,
     gold,
     models,
     projects,
@@ -69,6 +70,7 @@ app.add_typer(projects.app, name="project")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(gold.app, name="gold")
 app.add_typer(rules.app, name="rules")
+app.command()(gate.gate)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(demo.demo)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -13,38 +12,22 @@ from sqlalchemy.orm import Session, aliased
 from storage import audit
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Conflict, Invalid, NotFound
+from storage.gate_results import latest_result, passed
 from storage.models import (
-    Annotation,
     Completion,
+    GateResult,
     Message,
     ModelVersion,
     Project,
     Promotion,
     Prompt,
     Run,
-    Snapshot,
-    SnapshotRow,
-    SnapshotRowAnnotation,
     User,
     utc_now,
 )
 from storage.queue import mark_stale
 from storage.taint import inherited
 from storage.webhooks import WebhookEvent, announce
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """Where a version comes from: `chain` is itself, its parent, and so on to the base model.
-
-    `annotation_ids` are the annotations its own snapshot rests on; `withdrawn` counts those taken back since.
-    """
-
-    chain: list[ModelVersion]
-    run: Run | None
-    snapshot_hash: str | None
-    annotation_ids: list[int]
-    withdrawn: int
 
 
 class BeforeAfter(NamedTuple):
@@ -194,7 +177,8 @@ def list_versions(session: Session, project: Project) -> list[ModelVersion]:
 def promote(session: Session, version: ModelVersion, user: User | None, reason: str = "") -> Promotion:
     """Make `version` the champion: the next generate run uses it, and unjudged items of older policies are set aside.
 
-    Raises `Conflict` when it is the champion already or was rejected.
+    Raises `Conflict` when it is the champion already or was rejected, or when it has not passed the gate against the
+    present champion and no `reason` says why it takes over all the same.
     """
     project = session.get_one(Project, version.project_id)
     _take_turns(session, project)
@@ -203,10 +187,30 @@ def promote(session: Session, version: ModelVersion, user: User | None, reason: 
         raise Conflict(f"{stored.name} is the champion already")
     if stored.status is VersionStatus.REJECTED:
         raise Conflict(f"{stored.name} was rejected; train a new version instead")
+    result = _result_to_rest_on(session, stored, champion(session, project, stored.kind), reason.strip())
     promotion = _enthrone(session, project, stored, user, reason.strip())
-    audit.record(session, user, "model.promote", stored.name, project, reason=reason.strip())
+    promotion.gate_result_id = result.id if result else None
+    found = result.verdict.value if result else None
+    audit.record(session, user, "model.promote", stored.name, project, reason=reason.strip(), gate=found)
     _tell(session, stored, "promoted")
     return promotion
+
+
+def _result_to_rest_on(
+    session: Session, version: ModelVersion, rival: ModelVersion | None, reason: str
+) -> GateResult | None:
+    """The newest verdict on the version, where it is about the present champion; raises `Conflict`."""
+    result = latest_result(session, version)
+    if result is not None and result.champion_id != (rival.id if rival else None):
+        result = None
+    if passed(result, rival) or reason:
+        return result
+    between = f"{version.name} against {rival.name}" if rival else version.name
+    state = f"{result.verdict.value} ({result.figures.get('why', '')})" if result else "not given yet"
+    raise Conflict(
+        f"the gate's verdict on {between} is {state}; judge it again (feedback-app gate {version.name}), "
+        "or give a reason (--reason) to promote it all the same"
+    )
 
 
 def _enthrone(session: Session, project: Project, version: ModelVersion, user: User | None, reason: str) -> Promotion:
@@ -312,29 +316,6 @@ def _in_use(session: Session, project: Project) -> list[int]:
                 ModelVersion.status.in_((VersionStatus.CHAMPION, VersionStatus.CANDIDATE)),
             )
         )
-    )
-
-
-def lineage(session: Session, version: ModelVersion) -> Lineage:
-    """Everything a version rests on."""
-    chain = [session.get_one(ModelVersion, version.id)]
-    while chain[-1].parent_id is not None:
-        chain.append(session.get_one(ModelVersion, chain[-1].parent_id))
-    snapshot = session.get(Snapshot, version.snapshot_id) if version.snapshot_id else None
-    rows = session.execute(
-        select(Annotation.id, Annotation.withdrawn_at)
-        .join(SnapshotRowAnnotation, SnapshotRowAnnotation.annotation_id == Annotation.id)
-        .join(SnapshotRow, SnapshotRow.id == SnapshotRowAnnotation.snapshot_row_id)
-        .where(SnapshotRow.snapshot_id == version.snapshot_id)
-        .distinct()
-        .order_by(Annotation.id)
-    ).all()
-    return Lineage(
-        chain=chain,
-        run=session.get(Run, version.run_id) if version.run_id else None,
-        snapshot_hash=snapshot.content_hash if snapshot else None,
-        annotation_ids=[row[0] for row in rows],
-        withdrawn=sum(row[1] is not None for row in rows),
     )
 
 

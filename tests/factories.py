@@ -222,6 +222,31 @@ def make_evaluation(session: Session, version: ModelVersion, split: Split = Spli
     return evaluation
 
 
+def make_judgeable(
+    session: Session, version: ModelVersion, champion: ModelVersion | None, **changed: Any
+) -> Evaluation:
+    """An evaluation against the champion with which a gate can do something: a clear win, at little cost."""
+
+    def figure(value: float, low: float, high: float) -> dict[str, Any]:
+        return {"value": value, "low": low, "high": high, "n": 200, "champion": None, "difference": None}
+
+    figures = {
+        "win_rate": figure(0.62, 0.55, 0.69), "kl": figure(12.0, 10.0, 14.0), "length_ratio": figure(1.1, 1.0, 1.2)
+    }  # fmt: skip
+    for name, own, low, high in (
+        ("implicit_accuracy", 0.6, -0.03, 0.09), ("chosen_logprob", -2.0, -0.05, 0.2), ("perplexity", 20.0, -1.0, 1.5)
+    ):  # fmt: skip
+        told = {"value": (low + high) / 2, "low": low, "high": high}
+        figures[name] = figure(own + told["value"], own + low, own + high) | {"champion": own, "difference": told}
+    metrics = {"kind": version.kind.value, "figures": figures | changed}
+    evaluation = Evaluation(
+        version_id=version.id, champion_id=champion.id if champion else None, split=Split.TEST, metrics=metrics
+    )
+    session.add(evaluation)
+    session.flush()
+    return evaluation
+
+
 def make_event(session: Session, user: User | None = None, project: Project | None = None) -> AuditEvent:
     return audit.record(session, user, "test.event", "nothing", project, n=next(_numbers))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from feedback_app.commands import lineage as lineage_commands
 from feedback_app.commands.shared import JsonFlag, OptionalProject, emit, open_store, pick_project, table
 from feedback_app.commands.train import flatten
 
@@ -17,7 +18,7 @@ app = typer.Typer(help="Model versions: list, show, promote, roll back.", no_arg
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="For instance policy-v3.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the history.")]
 
-_LONG = ("metrics", "parents", "annotations", "resolution")  # told in other words than JSON's
+_LONG = ("metrics", "parents", "annotations", "resolution", "gate")  # told in other words than JSON's
 
 
 @app.command(name="list")
@@ -43,7 +44,9 @@ def list_(project: OptionalProject = None, as_json: JsonFlag = False) -> None:
 def show(version: Version, project: OptionalProject = None, as_json: JsonFlag = False) -> None:
     """One version: metrics, and its lineage down to the annotations that trained it."""
     from storage.engine import read_only
-    from storage.registry import get_version, lineage
+    from storage.gate import latest_result, row_of
+    from storage.lineage import annotation_ids, lineage
+    from storage.registry import get_version
     from storage.resolution import Rates, resolution_rates
     from storage.taint import standing
 
@@ -57,13 +60,16 @@ def show(version: Version, project: OptionalProject = None, as_json: JsonFlag = 
             "sha256": row.sha256,
             "folder": row.folder,
             "parents": [parent.name for parent in line.chain if parent.id != row.id],
-            "snapshot": line.snapshot_hash,
-            "annotations": line.annotation_ids,
-            "withdrawn": line.withdrawn,
+            "snapshot": line.snapshot.content_hash if line.snapshot else None,
+            "annotations": annotation_ids(session, row),
+            "withdrawn": line.basis.withdrawn,
             "resolution": resolution_rates(session, found).get(row.id, Rates()).as_dict(),
+            "gate": row_of(latest_result(session, row)),
         }
     facts = [(key, value) for key, value in payload.items() if key not in _LONG]
     facts += [("parents", ", ".join(payload["parents"]) or None), ("annotations", len(payload["annotations"]))]
+    if payload["gate"]:
+        facts.append(("gate", f"{payload['gate']['verdict']}: {payload['gate']['why']}"))
     fixed = payload["resolution"]["fixed"]
     if fixed["of"]:
         facts.append(("resolved", f"{fixed['rate']:.0%} of {fixed['of']} ({fixed['low']:.0%} to {fixed['high']:.0%})"))
@@ -135,3 +141,6 @@ def _summary(version: ModelVersion, stands: Standing) -> dict[str, Any]:
         "tainted_through": ", ".join(stands.through) or None,
         "revised": stands.revised,
     }
+
+
+lineage_commands.register(app)

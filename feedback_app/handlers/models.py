@@ -67,13 +67,14 @@ def see_models(ctx: Context, name: str | None, project: str | None, version: Any
 def decide(ctx: Context, name: str | None, project: str | None, version: Any, decision: Any, reason: Any) -> ModelsView:
     """Promote, retire or reject the selected version, or roll its kind back; the reason goes into the history.
 
-    Raises `Invalid` without a reason and `Conflict` when the version's state forbids it.
+    A version that passed the gate is promoted, and a roll back made, without a reason too. Raises `Invalid` where one
+    is missing and `Conflict` when the version's state or the gate forbids it.
     """
     with ctx.writing(name, policies.manage_models) as (session, user):
         found = members.get_project(session, user, project or "")
         wanted = to_enum(Decision, decision, "decision")
         why = text(reason, "reason", MAX_REASON).strip()
-        if not why:
+        if not why and wanted in (Decision.RETIRE, Decision.REJECT):
             raise Invalid("give a reason; whoever looks at the history will want it")
         row = registry.get_version(session, found, text(version, "version"))
         if wanted is Decision.PROMOTE:

@@ -90,7 +90,7 @@ def test_promote_and_roll_back(cli: Cli, store: sessionmaker[Session]) -> None:
         project = factories.make_project(session, "care")
         names = [factories.make_version(session, project).name for _ in range(2)]
     assert names == ["policy-v1", "policy-v2"]
-    first = cli("models", "promote", "policy-v1", "--json").json
+    first = cli("models", "promote", "policy-v1", "--reason", "better", "--json").json
     assert first == {"project": "care", "champion": "policy-v1", "previous": "policy-v0"}
     assert cli("models", "promote", "policy-v2", "--project", "care", "--reason", "kinder").code == 0
     again = cli("models", "promote", "policy-v2")

@@ -58,7 +58,7 @@ def test_import_train_promote_export(shell: Shell, tmp_path: Path) -> None:
 
     policy = shell("train", "dpo", "--project", "care", *FEW_STEPS, "--wait")
     assert (policy["status"], policy["model_version"], policy["step"]) == ("succeeded", "policy-v1", 2)
-    assert shell("models", "promote", "policy-v1")["previous"] == "policy-v0"
+    assert shell("models", "promote", "policy-v1", "--reason", "two steps for a test")["previous"] == "policy-v0"
     shown = shell("models", "show", "policy-v1")
     assert len(shown["annotations"]) > 0
     assert shell("runs", "log", str(policy["run"]))["lines"]

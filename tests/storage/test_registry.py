@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage import annotations, audit, registry, runs
+from storage import audit, registry, runs
 from storage.enums import ItemStatus, ModelKind, RunKind, RunStatus, VersionStatus
 from storage.errors import Conflict, Invalid, NotFound
 from storage.models import Item, ModelVersion, Project, Promotion, User
@@ -48,7 +48,7 @@ def test_another_base_model_takes_over_only_while_nothing_trained_serves(
     assert statuses(session, project) == {"policy-v0": VersionStatus.RETIRED, "policy-v1": VersionStatus.CHAMPION}
     assert second.base_model == "other"
     trained = factories.make_version(session, project)
-    registry.promote(session, trained, olga)
+    registry.promote(session, trained, olga, "better")
     third = registry.base_version(session, project, "third")
     assert third.status is VersionStatus.CANDIDATE
     assert registry.champion(session, project) is trained
@@ -77,7 +77,7 @@ def test_an_unknown_version_names_the_known(session: Session, project: Project, 
 def test_promotion_and_roll_back_walk_one_history(session: Session, project: Project, olga: User) -> None:
     first, second = factories.make_version(session, project), factories.make_version(session, project)
     registry.promote(session, first, olga, "better tone")
-    registry.promote(session, second, olga)
+    registry.promote(session, second, olga, "better still")
     with pytest.raises(Conflict, match="champion already"):
         registry.promote(session, second, olga)
     assert registry.roll_back(session, project, olga, reason="worse on refunds") is first
@@ -99,8 +99,8 @@ def test_promotion_and_roll_back_walk_one_history(session: Session, project: Pro
 
 def test_reward_models_have_a_champion_of_their_own(session: Session, project: Project, olga: User) -> None:
     policy, reward = (factories.make_version(session, project, kind) for kind in ModelKind)
-    registry.promote(session, policy, olga)
-    registry.promote(session, reward, olga)
+    registry.promote(session, policy, olga, "the first")
+    registry.promote(session, reward, olga, "the first")
     assert registry.champion(session, project) is policy
     assert registry.champion(session, project, ModelKind.REWARD) is reward
     with pytest.raises(Conflict, match="no reward model"):
@@ -111,15 +111,15 @@ def test_promotion_sets_unjudged_items_of_the_old_policy_aside(session: Session,
     base = registry.base_version(session, project, "starter")
     item = factories.make_item(session, project, version=base)
     reward = factories.make_version(session, project, ModelKind.REWARD)
-    registry.promote(session, reward, olga)
+    registry.promote(session, reward, olga, "the first")
     assert session.get_one(Item, item.id, populate_existing=True).status is ItemStatus.OPEN
-    registry.promote(session, factories.make_version(session, project), olga)
+    registry.promote(session, factories.make_version(session, project), olga, "better")
     assert session.get_one(Item, item.id, populate_existing=True).status is ItemStatus.STALE
 
 
 def test_what_is_in_service_or_rejected_is_protected(session: Session, project: Project, olga: User) -> None:
     version = factories.make_version(session, project)
-    registry.promote(session, version, olga)
+    registry.promote(session, version, olga, "better")
     for close in (registry.retire, registry.reject):
         with pytest.raises(Conflict, match="in service"):
             close(session, version, olga)
@@ -131,26 +131,6 @@ def test_what_is_in_service_or_rejected_is_protected(session: Session, project: 
     with pytest.raises(Conflict, match="rejected"):
         registry.promote(session, bad, olga)
     assert registry.newest_candidate(session, project) is None
-
-
-def test_lineage_leads_to_the_annotations_and_marks_the_withdrawn(
-    session: Session, project: Project, olga: User
-) -> None:
-    factories.make_items(session, project, 3)
-    used = [factories.make_annotation(session, project, olga) for _ in range(2)]
-    factories.make_annotation(session, project, olga)  # trained nothing
-    snapshot = factories.make_snapshot(session, project, used)
-    version = factories.make_version(session, project, snapshot=snapshot)
-    annotations.withdraw(session, used[0].id, olga)
-    found = registry.lineage(session, version)
-    assert [v.name for v in found.chain] == ["policy-v1", "policy-v0"]
-    assert found.run is not None
-    assert found.run.id == version.run_id
-    assert found.snapshot_hash == snapshot.content_hash
-    assert found.annotation_ids == [annotation.id for annotation in used]
-    assert found.withdrawn == 1
-    base = registry.lineage(session, found.chain[-1])
-    assert (base.run, base.snapshot_hash, base.annotation_ids) == (None, None, [])
 
 
 def test_before_and_after_on_the_same_prompts(session: Session, project: Project) -> None:
@@ -183,7 +163,7 @@ def test_many_registrations_at_once_get_different_numbers(sessions: sessionmaker
                 version = registry.register_version(
                     session, made[number], ModelKind.POLICY, f"folder {number}", "0" * 64, {}, "starter"
                 )
-                registry.promote(session, version, None)
+                registry.promote(session, version, None, "the newest")
         except BaseException as error:
             failures.append(error)
 

@@ -37,7 +37,7 @@ def finish(session: Session, run: Run, kind: ModelKind) -> ModelVersion:
     assert claimed is run
     runs.finish_run(session, run.id, "w", RunStatus.SUCCEEDED, result={})
     version = registry.register_version(session, run, kind, f"folder {run.id}", "0" * 64, {}, "starter")
-    registry.promote(session, version, None)
+    registry.promote(session, version, None, "better")
     return version
 
 
@@ -170,7 +170,7 @@ def test_generation_runs_on_the_champion(session: Session, project: Project) -> 
     assert session.get_one(ModelVersion, run.parent_version_id).name == "policy-v0"
     assert GenerateConfig(**run.config).prompts == 3
     trained = factories.make_version(session, project)
-    registry.promote(session, trained, None)
+    registry.promote(session, trained, None, "better")
     assert queue_generate(session, project, {}, default_base_model="starter").parent_version_id == trained.id
     for values, cause in (({"prompt": 3}, None), ({}, "fill 1")):
         with pytest.raises(FeedbackError):

@@ -118,7 +118,7 @@ def test_promotions_and_roll_backs_are_told(session):
     project = factories.make_project(session)
     registry.base_version(session, project, "starter")
     hook(session, project, "promotion")
-    registry.promote(session, factories.make_version(session, project), None)
+    registry.promote(session, factories.make_version(session, project), None, "better")
     registry.roll_back(session, project, None)
     assert told(session) == [("promotion", "promoted"), ("promotion", "rolled back")]
 

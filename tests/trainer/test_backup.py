@@ -34,7 +34,7 @@ def test_a_restored_store_trains_and_writes_on(
     worker = make_worker()
     work(worker, lambda: run_of(sessions, first).status.ended)
     with sessions.begin() as session:
-        promote(session, get_version(session, session.get_one(Project, project_id), "policy-v1"), None)
+        promote(session, get_version(session, session.get_one(Project, project_id), "policy-v1"), None, "better")
     second = queue(sessions, project_id, home, RunKind.DPO, max_steps=2)
     work(worker, lambda: run_of(sessions, second).status is RunStatus.RUNNING)
     made = write_backup(sqlite_url, sessions, home, tmp_path / "kept.zip")

@@ -149,7 +149,7 @@ def test_a_promotion_is_followed_by_answers_to_old_critiques(sessions: sessionma
     with sessions.begin() as session:
         project = session.get_one(Project, project_id)
         version = make_version(session, project)
-        registry.promote(session, version, None)
+        registry.promote(session, version, None, "better")
         make_item(session, project, version=version)
     (asked,) = _fill(sessions)
     assert len(asked.config["critique_ids"]) == 1

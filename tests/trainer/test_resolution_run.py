@@ -26,7 +26,7 @@ def test_completions_of_the_run_become_questions_to_the_authors(session: Session
     said = CritiqueInput(lease.completions[0][0], "Not like this.")
     annotations.submit(session, lease.assignment_id, user, Submission(critiques=[said]))
     version = factories.make_version(session, project)
-    registry.promote(session, version, None)
+    registry.promote(session, version, None, "better")
     version.folder = None  # the base model's own weights will do: no adapter is needed to write requests
     session.flush()
     run = resolution.queue_answers(session, project)

@@ -95,7 +95,7 @@ def test_a_changed_adapter_never_writes(
     work(worker, lambda: run_of(sessions, training).status.ended)
     with sessions.begin() as session:
         version = get_version(session, session.get_one(Project, project_id), "policy-v1")
-        promote(session, version, None)
+        promote(session, version, None, "better")
     weights = home / str(version.folder) / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\x42\x42\x42\x42")
     run_id = queue_writing(sessions, project_id, prompts=2)

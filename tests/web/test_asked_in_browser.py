@@ -58,7 +58,7 @@ def asked_back(house, idle_queue):
             answers[prompt.id] = factories.make_completion(
                 session, prompt, f"On Tuesday. {wrote}", origin=CompletionOrigin.MODEL, model_version_id=version.id
             )
-        registry.promote(session, version, None)
+        registry.promote(session, version, None, "better")
         resolution.enter_answers(session, resolution.queue_answers(session, project), version, answers)
     return name, project_name
 

@@ -146,7 +146,9 @@ def test_decisions_need_a_reason_and_change_who_is_champion(house, olga):
         found = factories.make_project(session)
         version = factories.make_version(session, found).name
         name = found.name
-    with pytest.raises(Invalid, match="reason"):
+    with pytest.raises(Invalid, match="give a reason"):
+        models.decide(house.ctx, olga, name, version, "retire", "  ")
+    with pytest.raises(Conflict, match=r"not given yet; .* or give a reason"):
         models.decide(house.ctx, olga, name, version, "promote", "  ")
     with pytest.raises(Invalid, match="decision"):
         models.decide(house.ctx, olga, name, version, "delete", "x")

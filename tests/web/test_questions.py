@@ -64,7 +64,7 @@ def told(house: House, idle_queue: None) -> Told:
         refinements.add_model_refinements(session, run, [chosen])
         snapshot = build_snapshot(session, project, SMALL, house.settings.home)
         version = factories.make_version(session, project, snapshot=snapshot)
-        registry.promote(session, version, None)
+        registry.promote(session, version, None, "better")
         asked = resolution.queue_answers(session, project)
         assert asked is not None
         assert parse(GenerateConfig, asked.config).critique_ids == (critique.id,)

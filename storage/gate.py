@@ -1,0 +1,77 @@
+"""The gate: what a candidate must show against the champion, and the verdicts that were given.
+
+Problem: nobody shall promote on a feeling, and nobody shall be kept from promoting what must go out. Decision: a
+verdict is a row with every figure and bar as they were; `registry.promote` takes a pass against the present champion,
+or a reason from a person. Invariant: a promotion names the verdict it rested on, and the log says who overruled it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from storage import audit, verdicts
+from storage.configs import parse
+from storage.enums import VersionStatus
+from storage.errors import Conflict, NotEnoughData
+from storage.evaluations import figures, latest_evaluation
+from storage.gate_configs import GateSettings
+from storage.gate_results import latest_result, passed
+from storage.models import GateResult, ModelVersion, Project, User
+from storage.registry import champion
+
+__all__ = ["GateSettings", "gate_settings", "judge", "latest_result", "passed", "row_of"]
+
+
+def gate_settings(project: Project) -> GateSettings:
+    """What the project asks of a candidate."""
+    return parse(GateSettings, project.gate_settings or {})
+
+
+def judge(session: Session, project: Project, version: ModelVersion, user: User | None = None) -> GateResult:
+    """Hold the version's newest evaluation against the present champion to the project's bars, and keep the verdict.
+
+    Raises `Conflict` for the champion itself and for a version that was rejected, `NotEnoughData` while nothing was
+    measured against the champion.
+    """
+    if version.status is VersionStatus.CHAMPION:
+        raise Conflict(f"{version.name} is the champion already; the gate is for those that want its place")
+    if version.status is VersionStatus.REJECTED:
+        raise Conflict(f"{version.name} was rejected; train a new version instead")
+    rival = champion(session, project, version.kind)
+    found = latest_evaluation(session, version, rival)
+    if found is None:
+        between = f"{version.name} against {rival.name}" if rival else version.name
+        raise NotEnoughData(f"{between}: not evaluated yet; do that first: feedback-app evaluate {version.name}")
+    settings = gate_settings(project)
+    decided = verdicts.verdict(version.kind, figures(found), settings)
+    result = GateResult(
+        project_id=project.id,
+        version_id=version.id,
+        champion_id=rival.id if rival else None,
+        evaluation_id=found.id,
+        verdict=decided.verdict,
+        settings=settings.model_dump(mode="json"),
+        figures={"rows": [row.as_dict() for row in decided.rows], "why": decided.why},
+    )
+    session.add(result)
+    session.flush()
+    audit.record(session, user, "model.judge", version.name, project, verdict=decided.verdict.value, why=decided.why)
+    return result
+
+
+def row_of(result: GateResult | None) -> dict[str, Any] | None:
+    """A verdict for JSON; None of none."""
+    if result is None:
+        return None
+    return {
+        "verdict": result.verdict.value,
+        "why": result.figures.get("why", ""),
+        "against": result.champion_id,
+        "evaluation": result.evaluation_id,
+        "blind_test": result.blind_test_id,
+        "at": result.created_at,
+        "rows": result.figures.get("rows", []),
+        "settings": result.settings,
+    }
