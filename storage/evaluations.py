@@ -60,7 +60,7 @@ def _figure(values: Mapping[str, Any]) -> Figure:
 def latest_evaluation(
     session: Session, version: ModelVersion, against: ModelVersion | None = None
 ) -> Evaluation | None:
-    """The newest evaluation of a version by a run of kind evaluate; with `against`, the newest in comparison with it."""
+    """The newest evaluation that a run of kind evaluate made of a version; with `against`, in comparison with it."""
     query = select(Evaluation).where(Evaluation.version_id == version.id).order_by(Evaluation.id.desc())
     if against is not None:
         query = query.where(Evaluation.champion_id == against.id)

@@ -1,9 +1,11 @@
 """What reward models think of completions, and how little they agree: where a person's judgement teaches most.
 
-Reward models that scored the same completions are an ensemble. For two completions each of them predicts the
-probability that the first is preferred, sigmoid(r1 - r2) (Bradley-Terry; only differences within one model mean
-anything). Disagreement is the spread of these probabilities over the models; a single model has none, so how close its
-prediction is to a coin toss stands in for it. Both run from 0 to 1.
+Reward models that scored the same completions are an ensemble, and each may be one by itself (several heads). For two
+completions each of them predicts the probability that the first is preferred, sigmoid(r1 - r2) (Bradley-Terry; only
+differences within one model mean anything). Disagreement is the spread of these probabilities over the models. A model
+of several heads says with each reward how far its heads are apart: it counts as two that lie one standard deviation of
+the difference above and below (heads taken to err independently on two completions). A single model of one head has no
+spread, so how close its prediction is to a coin toss stands in for it. Both run from 0 to 1.
 """
 
 from __future__ import annotations
@@ -32,6 +34,14 @@ class Score(NamedTuple):
     completion_id: int
     version_id: int
     value: float
+    spread: float | None = None  # of an ensemble's heads
+
+
+class Reward(NamedTuple):
+    """What one model gave one completion; `spread` 0 of a model of one head."""
+
+    value: float
+    spread: float = 0.0
 
 
 def ensemble(session: Session, project: Project) -> list[ModelVersion]:
@@ -58,7 +68,7 @@ def add_scores(session: Session, scores: Iterable[Score]) -> None:
         session.execute(insert(CompletionScore).on_conflict_do_nothing(), rows[start : start + _ROWS])
 
 
-def disagreement(rewards: Sequence[Mapping[int, float]]) -> float | None:
+def disagreement(rewards: Sequence[Mapping[int, Reward]]) -> float | None:
     """How little the models agree about some completions, from 0 to 1; None when no model scored two of them.
 
     `rewards` holds one mapping a model, from the completion's place to its reward. With more than two completions it
@@ -67,11 +77,13 @@ def disagreement(rewards: Sequence[Mapping[int, float]]) -> float | None:
     predicted: dict[tuple[int, int], list[float]] = defaultdict(list)
     for model in rewards:
         for first, second in combinations(sorted(model), 2):
-            predicted[first, second].append(_sigmoid(model[first] - model[second]))
+            margin = model[first].value - model[second].value
+            reach = math.hypot(model[first].spread, model[second].spread)
+            predicted[first, second] += [_sigmoid(margin - reach), _sigmoid(margin + reach)]
     if not predicted:
         return None
     # 1/2 is the largest standard deviation that numbers between 0 and 1 can have.
-    return fmean(2 * pstdev(p) if len(p) > 1 else 1 - abs(2 * p[0] - 1) for p in predicted.values())
+    return fmean(2 * pstdev(p) if len(p) > 2 or p[0] != p[1] else 1 - abs(2 * p[0] - 1) for p in predicted.values())
 
 
 def _sigmoid(x: float) -> float:
@@ -83,14 +95,20 @@ def priorities(session: Session, prompt_of: Mapping[int, int], version_ids: Sequ
 
     Novelty is 1 / (1 + annotations on the prompt's items): what people said about a prompt is known of it already.
     """
-    rewards: dict[int, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    rewards: dict[int, dict[int, dict[int, Reward]]] = defaultdict(lambda: defaultdict(dict))
     scored = session.execute(
-        select(ItemCompletion.item_id, CompletionScore.version_id, ItemCompletion.position, CompletionScore.value)
+        select(
+            ItemCompletion.item_id,
+            CompletionScore.version_id,
+            ItemCompletion.position,
+            CompletionScore.value,
+            CompletionScore.spread,
+        )
         .join(CompletionScore, CompletionScore.completion_id == ItemCompletion.completion_id)
         .where(ItemCompletion.item_id.in_(prompt_of), CompletionScore.version_id.in_(version_ids))
     )
-    for item_id, version_id, position, value in scored:
-        rewards[item_id][version_id][position] = value
+    for item_id, version_id, position, value, spread in scored:
+        rewards[item_id][version_id][position] = Reward(value, spread or 0.0)
     found = {item_id: disagreement(list(models.values())) for item_id, models in rewards.items()}
     known = {item_id: value for item_id, value in found.items() if value is not None}
     if not known:

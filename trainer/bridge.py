@@ -203,7 +203,7 @@ def enter_completions(session: Session, run: Run, folder: RunFolder, result: dic
                 note_rules(session, added.row.id, row.get("rules", ()))
             by_prompt.setdefault(prompt.id, []).append(added.row)
             for name, value in row.get("scores", {}).items():
-                scores.append(Score(added.row.id, versions[name].id, value))
+                scores.append(Score(added.row.id, versions[name].id, value, row.get("spreads", {}).get(name)))
     add_scores(session, scores)
     settings = parse(GenerateConfig, run.config)
     if settings.critique_ids:

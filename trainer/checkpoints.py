@@ -9,12 +9,12 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from storage.errors import TrainingFailed
-from trainer.conditions import Condition, write_condition
 from trainer.folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
@@ -39,17 +39,17 @@ def newest_checkpoint(folder: RunFolder) -> Path | None:
     return None
 
 
-def save_adapter(folder: RunFolder, model: Any, condition: Condition | None = None) -> None:
-    """Publish the trained adapter as out/: adapter_config.json and adapter_model.safetensors, nothing else.
+def save_adapter(folder: RunFolder, model: Any, put_beside: Callable[[Path], None] | None = None) -> None:
+    """Publish the trained adapter as out/: adapter_config.json and adapter_model.safetensors.
 
-    Beside the adapter of a conditional policy stands how it is asked.
+    `put_beside` writes what belongs beside them: how a conditional policy is asked, how an ensemble is read.
     """
     fresh = folder.path / "out.partial"
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         model.save_pretrained(str(fresh), selected_adapters=["default"])
-        if condition is not None:
-            write_condition(fresh, condition)
+        if put_beside is not None:
+            put_beside(fresh)
     except OSError as error:
         raise TrainingFailed(f"could not write {fresh}: {error.strerror}; free some space and retry") from error
     (fresh / "README.md").unlink(missing_ok=True)  # PEFT's empty card

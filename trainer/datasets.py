@@ -66,7 +66,7 @@ class Form:
     """How snapshot rows of one form become token columns; weight, length and row come with every form."""
 
     noun: str
-    columns: dict[str, str]  # beside those of every form: "ids" or "bool"
+    columns: dict[str, str]  # beside those of every form: "ids", "bool" or "number"
     tokenise: Callable[[Any, list[dict[str, Any]], int], list[TokenRow | str]]  # a text: why the row is left out
 
 
@@ -244,6 +244,7 @@ def _pair_rows(tokenizer: Any, rows: list[dict[str, Any]], max_length: int) -> l
             "rejected_ids": pair.rejected,
             "length": len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)),
             "first_wins": row["rejected_id"] is not None and row["chosen_id"] < row["rejected_id"],
+            "prompt_number": int(row["prompt_hash"][:15], 16),
         }
         found.append(TokenRow(values, pair.shortened))
     return found
@@ -251,10 +252,11 @@ def _pair_rows(tokenizer: Any, rows: list[dict[str, Any]], max_length: int) -> l
 
 PAIRS = Form(
     "pairs",
-    {"prompt_ids": "ids", "chosen_ids": "ids", "rejected_ids": "ids", "first_wins": "bool"},
+    {"prompt_ids": "ids", "chosen_ids": "ids", "rejected_ids": "ids", "first_wins": "bool", "prompt_number": "number"},
     _pair_rows,
 )
-"""Preference pairs; first_wins: the chosen completion was stored before the rejected one."""
+"""Preference pairs; first_wins: the chosen completion was stored before the rejected one; prompt_number: from its
+prompt's content."""
 
 
 def tokenised(folder: RunFolder, split: Split, tokenizer: Any, max_length: int, form: Form = PAIRS) -> tuple[Any, Fit]:
@@ -278,7 +280,7 @@ def features_of(form: Form) -> Any:
     """The column types of a form's token rows."""
     from datasets import Features, List, Value
 
-    kinds = {"ids": List(Value("int32")), "bool": Value("bool")}
+    kinds = {"ids": List(Value("int32")), "bool": Value("bool"), "number": Value("int64")}
     own = {name: kinds[kind] for name, kind in form.columns.items()}
     return Features({**own, "weight": Value("float32"), "length": Value("int32"), "row": Value("int64")})
 

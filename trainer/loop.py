@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,6 @@ from storage.enums import Split
 from storage.errors import Invalid
 from trainer.callbacks import EventCallback, short_name
 from trainer.checkpoints import newest_checkpoint, peak_memory_mb, save_adapter
-from trainer.conditions import Condition
 from trainer.folder import RunFolder, finite
 
 PATIENCE = 3  # evaluations without a better loss on held-out pairs
@@ -128,9 +129,12 @@ def finish(
     data: dict[Split, Any],
     device: str,
     noun: str = "pairs",
-    condition: Condition | None = None,
+    put_beside: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
-    """Publish the adapter, and return the figures of the model that was kept, by split; `noun`: what the rows are."""
+    """Publish the adapter, and return the figures of the model that was kept, by split; `noun`: what the rows are.
+
+    `put_beside`: see `trainer.checkpoints.save_adapter`; called once held-out rows have been evaluated.
+    """
     watch.quiet = True  # the plots show the course of training; what follows are the figures of the model kept
     held_out: dict[str, Any] = {}
     for split in (Split.VALIDATION, Split.TEST):
@@ -140,7 +144,7 @@ def finish(
                 if f"eval_{name}" in measured:
                     held_out[f"{split.value}_{name}"] = measured[f"eval_{name}"]
             held_out[f"{split.value}_{noun}"] = len(data[split])
-    save_adapter(folder, trainer.accelerator.unwrap_model(trainer.model), condition)
+    save_adapter(folder, trainer.accelerator.unwrap_model(trainer.model), put_beside)
     state = trainer.state
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     return finite(

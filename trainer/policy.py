@@ -87,17 +87,17 @@ def load_tokenizer(base: str) -> Any:
     return tokenizer
 
 
-def load_model(base: str, dtype: Any, device: str, *, reward: bool = False) -> Any:
-    """The bare base model: a causal LM, or with `reward` a sequence classifier with one output, on `device`."""
+def load_model(base: str, dtype: Any, device: str, *, heads: int = 0) -> Any:
+    """The bare base model on `device`: a causal LM, or with `heads` a sequence classifier with so many outputs."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
-    if reward:
+    if heads:
         from trl.trainer.reward_trainer import suppress_seqcls_warning
 
         with suppress_seqcls_warning():
             model = _loading(
-                base, lambda: AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, **options)
+                base, lambda: AutoModelForSequenceClassification.from_pretrained(base, num_labels=heads, **options)
             )
     else:
         model = _loading(base, lambda: AutoModelForCausalLM.from_pretrained(base, **options))

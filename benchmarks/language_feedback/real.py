@@ -165,9 +165,10 @@ def _fine_grained(store: Store, home: Path, data: Path, say: Say) -> dict[str, s
     pairs = [pair for number, row in enumerate(rows[QUESTIONS : QUESTIONS + TESTED]) for pair in _judged(number, row)]
     texts = sorted({(pair.question, text) for pair in pairs for text in (pair.better, pair.worse)})
     asked: list[tuple[list[Message], str]] = [([{"role": "user", "content": q}], text) for q, text in texts]
-    rewards: dict[str, Sequence[float | None]] = dict(
-        score_completions(resolve_base_model("starter"), folders, asked, device="cpu")
-    )
+    opinions = score_completions(resolve_base_model("starter"), folders, asked, device="cpu")
+    rewards: dict[str, Sequence[float | None]] = {
+        name: [one.value if one else None for one in values] for name, values in opinions.items()
+    }
     rewards["the longer one"] = [float(len(text)) for _, text in texts]
     prompts = np.array([pair.number for pair in pairs])
     say(f"Fine-Grained RLHF: pair accuracy on {len(pairs)} pairs of {TESTED} other questions; 95 % interval")

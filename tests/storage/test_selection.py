@@ -195,12 +195,21 @@ def test_scores_of_rejected_models_do_not_count(session: Session, ann: User) -> 
 
 def test_disagreement_runs_from_none_to_one() -> None:
     assert scores.disagreement([]) is None
-    assert scores.disagreement([{0: 1.0}]) is None, "one completion cannot be compared"
-    assert scores.disagreement([{0: 1.0, 1: 1.0}]) == 1.0
-    assert scores.disagreement([{0: 900.0, 1: -900.0}]) == pytest.approx(0.0)
-    assert scores.disagreement([{0: 50.0, 1: 0.0}, {0: 0.0, 1: 50.0}]) == pytest.approx(1.0)
-    assert scores.disagreement([{0: 0.0, 1: 0.0}, {0: 7.0, 1: 7.0}]) == 0.0, "units of different models never mix"
-    assert scores.disagreement([{0: 0.0, 1: 0.0, 2: -90.0}]) == pytest.approx(1 / 3)
+
+    def say(*values: float, spread: float = 0.0) -> dict[int, scores.Reward]:
+        return {place: scores.Reward(value, spread) for place, value in enumerate(values)}
+
+    assert scores.disagreement([say(1)]) is None, "one completion cannot be compared"
+    assert scores.disagreement([say(1, 1)]) == 1.0
+    assert scores.disagreement([say(900, -900)]) == pytest.approx(0.0)
+    assert scores.disagreement([say(50, 0), say(0, 50)]) == pytest.approx(1.0)
+    assert scores.disagreement([say(0, 0), say(7, 7)]) == 0.0, "units of different models never mix"
+    assert scores.disagreement([say(0, 0, -90)]) == pytest.approx(1 / 3)
+    far, near = (scores.disagreement([say(1, 1, spread=spread)]) or 0.0 for spread in (3.0, 0.1))
+    assert 0.9 < far < 1
+    assert near < 0.1, "heads that agree on a toss agree"
+    alone = scores.disagreement([say(2, 0, spread=0.5)]) or 0.0
+    assert alone < (scores.disagreement([say(2, 0, spread=0.5), say(0, 2)]) or 0.0), "versions add up"
 
 
 def test_scoring_again_changes_nothing(session: Session) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -16,11 +17,14 @@ from storage.configs import DpoConfig, RewardConfig, parse
 from storage.enums import Split
 from storage.errors import TrainingFailed
 from tests.trainer.conftest import Executor, FolderMaker, rows_of
+from trainer.callbacks import EventCallback
 from trainer.datasets import tokenised
+from trainer.ensemble import heads_of, read_ensemble, times_drawn
 from trainer.folder import RunFolder
 from trainer.loop import adapter_config, trainer_arguments
 from trainer.recipes.dpo import DpoCollator, WeightedDpoTrainer
 from trainer.recipes.reward import RewardCollator, WeightedRewardTrainer
+from trainer.scoring import head_rewards, score_completions
 
 STEPS = {"max_steps": 3, "eval_steps": 3}
 
@@ -37,10 +41,11 @@ def _trainer(folder: RunFolder, base: Path, kind: str) -> Any:
     common: dict[str, Any] = {"train_dataset": data[Split.TRAIN], "eval_dataset": data[Split.VALIDATION]}
     common |= {"processing_class": tokenizer, "folder": folder}
     if kind == "reward":
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
         settings = parse(RewardConfig, job.config)
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=settings.heads)
+        model.config.num_labels = 1  # as the recipe: TRL refuses any other number
         args = TrlRewardConfig(**trainer_arguments(folder, settings, 0, "cpu", model, data), max_length=None)
-        collator: Any = RewardCollator(tokenizer.pad_token_id)
+        collator: Any = RewardCollator(tokenizer.pad_token_id, heads=settings.heads)
         peft = adapter_config(settings, "SEQ_CLS")
         return WeightedRewardTrainer(model=model, args=args, data_collator=collator, peft_config=peft, **common)
     model = AutoModelForCausalLM.from_pretrained(base)
@@ -75,10 +80,11 @@ def test_the_published_adapter_gives_the_same_logits_in_plain_peft(
     outcome = run(make_folder(kind, **STEPS, early_stopping=False))
     assert outcome.code == 0, outcome.events[-1]
     out = outcome.folder.out
-    assert sorted(path.name for path in out.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    beside = ["reward.json"] if kind == "reward" else []
+    assert sorted(path.name for path in out.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", *beside]
     ids = torch.tensor([[3, 20, 30, 40, 1]])
     if kind == "reward":
-        bare: Any = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=1)
+        bare: Any = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=heads_of(out))
         bare.config.pad_token_id = 0
         head = load_file(out / "adapter_model.safetensors")["base_model.model.score.weight"]
     else:
@@ -137,6 +143,59 @@ def test_early_stopping_keeps_the_best_checkpoint(make_folder: FolderMaker, run:
     assert result["stopped_early"]
     assert result["kept_step"] == min(losses, key=lambda step: losses[step] or 0.0)
     assert result["validation_loss"] == pytest.approx(losses[result["kept_step"]], rel=1e-4)
+
+
+def test_an_ensemble_is_several_models_in_one_pass(
+    make_folder: FolderMaker, run: Executor, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"train": 64, "held_out": 20, "epochs": 6, "learning_rate": 0.02, "eval_steps": 4}
+    whole = run(make_folder("reward", "whole", **asked))
+    assert whole.result["heads"] == 4
+    assert whole.result["test_accuracy"] >= 0.8
+    ensemble = read_ensemble(whole.folder.out)
+    assert ensemble.heads == heads_of(whole.folder.out) == 4
+    assert ensemble.temperature == whole.result["temperature"] > 0
+    written = [(row["prompt"], row[side][0]["content"]) for row in rows_of(8, 9) for side in ("chosen", "rejected")]
+    scored = head_rewards(str(tiny_base), {"reward-v1": whole.folder.out}, written, device="cpu")["reward-v1"]
+    table = np.array(scored)
+    assert table.shape == (16, 4)
+    assert min(np.ptp(one) for one in table) > 1e-3, "no two heads alike"
+    # Killed after its first checkpoint: the second half is the same as without.
+    broken = make_folder("reward", "broken", **asked)
+    monkeypatch.setattr(EventCallback, "on_evaluate", _stop_at(8, EventCallback.on_evaluate))
+    assert run(broken).code != 0
+    monkeypatch.undo()
+    resumed = run(broken)
+    assert resumed.series("loss")[-1] == whole.series("loss")[-1]
+    assert (broken.out / "reward.json").read_text() == (whole.folder.out / "reward.json").read_text()
+    # One head is what a reward model was before, and is scored as one.
+    single = run(make_folder("reward", "single", heads=1, **STEPS))
+    (single.folder.out / "reward.json").unlink()
+    assert read_ensemble(single.folder.out).offsets == (0.0,)
+    both = {"reward-v1": whole.folder.out, "reward-v2": single.folder.out}
+    opinions = score_completions(str(tiny_base), both, written, device="cpu")
+    assert [one and one.spread for one in opinions["reward-v2"]] == [None] * 16
+    assert [one and one.value for one in opinions["reward-v1"]] == pytest.approx(table.mean(1).tolist(), abs=1e-4)
+
+
+def _stop_at(step: int, then: Any) -> Any:
+    def stop(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= step:
+            raise KeyError("killed")
+        then(self, args, state, control, **kwargs)
+
+    return stop
+
+
+def test_resamples_follow_from_prompt_head_and_seed() -> None:
+    prompts = list(range(4000))
+    drawn = times_drawn(prompts, 4, 1)
+    assert drawn.mean() == pytest.approx(1, abs=0.03)
+    assert drawn.var() == pytest.approx(1, abs=0.08)
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.06, "each head has its own"
+    assert (times_drawn(prompts[::-1], 4, 1)[::-1] == drawn).all()
+    assert (times_drawn(prompts, 4, 2) != drawn).any()
+    assert (times_drawn(prompts, 1, 1) == 1).all()
 
 
 @pytest.mark.parametrize("kind", ["reward", "dpo"])

@@ -18,7 +18,7 @@ from storage.errors import ModelUnusable
 from storage.models import Completion, CompletionScore, ModelVersion, Project
 from storage.registry import get_version
 from tests.trainer.working import judge, queue, queue_writing, run_of, said, work
-from trainer.scoring import score_completions
+from trainer.scoring import Opinion, score_completions
 from trainer.worker import Worker, kinds_of
 
 
@@ -41,14 +41,18 @@ def ask(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
+def values(opinions: list[Opinion | None]) -> list[float]:
+    return [one.value for one in opinions if one]
+
+
 def test_each_version_scores_as_it_would_alone(tiny_base: Path, rewards: dict[str, Path]) -> None:
     written = [(ask("late parcel"), "sorry"), (ask("refund"), "thanks, the order comes today"), (ask("lamp"), "blue")]
     found = score_completions(str(tiny_base), rewards, written, batch_size=2, device="cpu")
     for name, folder in rewards.items():
         alone = score_completions(str(tiny_base), {name: folder}, written, batch_size=1, device="cpu")
-        assert alone[name] == pytest.approx(found[name], abs=1e-4), "padding and company change nothing"
-    assert found["reward-v1"] != pytest.approx(found["reward-v2"], abs=1e-2)
-    assert len({round(value or 0.0, 4) for value in found["reward-v1"]}) == 3
+        assert values(alone[name]) == pytest.approx(values(found[name]), abs=1e-4), "padding and company change nothing"
+    assert values(found["reward-v1"]) != pytest.approx(values(found["reward-v2"]), abs=1e-2)
+    assert len({round(value, 4) for value in values(found["reward-v1"])}) == 3
 
 
 def test_long_prompts_are_shortened_and_what_never_fits_has_no_score(tiny_base: Path, rewards: dict[str, Path]) -> None:
@@ -77,11 +81,14 @@ def test_a_reward_model_scores_what_is_written_next(
     assert run_of(sessions, writing).status is RunStatus.SUCCEEDED, run_of(sessions, writing).error
     with read_only(sessions) as session:
         reward = session.scalars(select(ModelVersion).where(ModelVersion.kind == ModelKind.REWARD)).one()
-        scored = session.execute(select(CompletionScore.completion_id, CompletionScore.version_id)).all()
+        scored = session.execute(
+            select(CompletionScore.completion_id, CompletionScore.version_id, CompletionScore.spread)
+        ).all()
         written = set(session.scalars(select(Completion.id).where(Completion.run_id == writing)))
         folder = home / (get_version(session, session.get_one(Project, project_id), "reward-v1").folder or "")
     assert {row[0] for row in scored} == written
     assert {row[1] for row in scored} == {reward.id}
+    assert all(row[2] > 0 for row in scored), "its heads are an ensemble"
     (folder / "adapter_model.safetensors").unlink()
     again = queue_writing(sessions, project_id, prompts=2)
     work(worker, lambda: run_of(sessions, again).status.ended)

@@ -15,7 +15,7 @@ from storage.critique_configs import ConditionalConfig
 from storage.models import Message
 from storage.wordings import MIXED, NEGATIVE, Templates, templates_of
 from trainer.completions import completion_form
-from trainer.conditions import Condition
+from trainer.conditions import Condition, write_condition
 from trainer.datasets import load_splits, messages_of, training_length
 from trainer.folder import Job, RunFolder
 from trainer.loop import finish, train
@@ -42,7 +42,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
     trainer, watch = sft_trainer(folder, job, config, tokenizer, model, data)
     train(folder, trainer)
     condition = Condition(template=templates.condition, feedback=templates.positive)
-    figures = finish(folder, trainer, watch, data, device, form.noun, condition)
+    figures = finish(folder, trainer, watch, data, device, form.noun, lambda beside: write_condition(beside, condition))
     return figures | {"writes_under": templates.positive, "fit": fit}
 
 

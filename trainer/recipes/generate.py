@@ -3,7 +3,8 @@
 requests.jsonl, one object a prompt: {"prompt_id", "messages", "versions": [one name per completion], "avoid": [texts],
 "prompt": the messages without rules, which is what is scored, "rules": those in `messages` as [[rule, revision]]}.
 out/completions.jsonl, one object a completion: {"prompt_id", "version", "text", "token_count", "mean_logprob",
-"latency_ms", "seed", "rules", "scores": {reward version: its reward}}; a prompt's completions stand together.
+"latency_ms", "seed", "rules", "scores": {reward version: its reward}, "spreads": {those that are ensembles: how far
+their heads are apart}}; a prompt's completions stand together.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
                     "version": version,
                     **completion._asdict(),
                     "rules": prompt.rules,
-                    "scores": next(scores),
+                    **next(scores),
                 }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     folder.publish(fresh)
@@ -115,11 +116,12 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
     }
 
 
-def _scores(folder: RunFolder, job: Job, config: GenerateConfig, prompts: list[_Prompt]) -> list[dict[str, float]]:
+def _scores(folder: RunFolder, job: Job, config: GenerateConfig, prompts: list[_Prompt]) -> list[dict[str, Any]]:
     """What each reward version says of each completion, in the order of writing; a broken one costs no completion."""
     written = [(prompt.plain, completion.text) for prompt in prompts for _, completion in prompt.kept]
+    nothing: list[dict[str, Any]] = [{"scores": {}, "spreads": {}} for _ in written]
     if not job.rewards or not written:
-        return [{} for _ in written]
+        return nothing
     try:
         rewards = score_completions(
             resolve_base_model(job.base_model),
@@ -132,9 +134,13 @@ def _scores(folder: RunFolder, job: Job, config: GenerateConfig, prompts: list[_
         )
     except ModelUnusable as error:
         folder.say(f"completions are not scored: {error}")
-        return [{} for _ in written]
+        return nothing
     folder.say(f"scored by {', '.join(rewards)}")
+    each = [{name: one for name, all_ in rewards.items() if (one := all_[place])} for place in range(len(written))]
     return [
-        {name: value for name, values in rewards.items() if (value := values[place]) is not None}
-        for place in range(len(written))
+        {
+            "scores": {name: one.value for name, one in said.items()},
+            "spreads": {name: one.spread for name, one in said.items() if one.spread is not None},
+        }
+        for said in each
     ]

@@ -289,7 +289,9 @@ def _prefer(folder: RunFolder, job: Job, config: RefineConfig, asked: list[Asked
         before_batch=folder.check_cancel,
     )
     folder.say(f"held against their originals by {', '.join(rewards)}")
-    each: Iterator[list[float | None]] = ([values[n] for values in rewards.values()] for n in range(len(texts)))
+    each: Iterator[list[float | None]] = (
+        [said.value if (said := values[n]) else None for values in rewards.values()] for n in range(len(texts))
+    )
     for one in asked:
         original = next(each)
         for candidate in one.candidates:
