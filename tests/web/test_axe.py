@@ -13,16 +13,19 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 
 from feedback_app.handlers import webhooks
+from storage import annotations
 from storage.enums import ItemKind, Role
+from storage.models import Critique
 from storage.runs import MetricPoint, add_log, add_metrics, heartbeat
 from tests import factories
 from tests.browser import Picture, picture
 from tests.web.by_keys import Keyboard
 from tests.web.looking import ITEM, url_of
+from tests.web.test_lineage import traced
 from tests.web.test_quality import fill
 from tests.web.test_questions import told
 
-__all__ = ["picture", "told"]
+__all__ = ["picture", "told", "traced"]
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
 
@@ -334,3 +337,21 @@ def test_operate(house, visit_again, check, full):
                 page.wait_for_selector(".op-link input")
                 check(page, "an invitation")
         pass_by(page)
+
+
+def test_lineage(house, traced, visit_again, check):
+    with house.sessions.begin() as session:
+        said = session.get_one(Critique, traced.critique_id).annotation
+        annotations.withdraw(session, said.id, said.user)
+        number = said.id
+    here = f"/lineage/{traced.project.replace(' ', '%20')}/{traced.version}"
+    with visit_again(house.person(Role.OPERATOR), here) as page:
+        check(page, "lineage")
+        check.reach(page)
+        page.click("#rebuild")
+        page.wait_for_selector("#rebuild", state="detached")
+        check(page, "lineage rebuilt")
+        page.click("#rows a >> nth=1")
+        check(page, "lineage only withdrawn")
+        page.click(f"a[href$='annotation/{number}']")
+        check(page, "lineage of annotation")

@@ -54,6 +54,9 @@ ROUTES = {
     ("POST", "/questions/pass"): PEOPLE,
     ("GET", "/critiques"): PEOPLE,
     ("GET", "/exports/{project}/{what}.{format}"): OPERATORS,
+    ("GET", "/lineage/annotation/{annotation}"): OPERATORS,
+    ("GET", "/lineage/{project}/{version}"): OPERATORS,
+    ("POST", "/lineage/{project}/{version}/rebuild"): OPERATORS,
     # By an API token of such a person, never by their session: but the description, which they read in the browser.
     ("GET", "/api/v1/openapi.json"): OPERATORS,
     ("GET", "/api/v1/projects"): PEOPLE,
@@ -132,7 +135,7 @@ def test_every_page_and_every_function_is_in_the_table(house):
 def test_who_may_call_a_route(house, client, as_user, idle_queue, door, who):
     method, path = door
     project = house.project(items=1)
-    real = path.format(token="x", project=project, what="preference", format="jsonl")
+    real = path.format(token="x", project=project, what="preference", format="jsonl", version="policy-v0", annotation=1)
     sent: dict[str, Any] = {"headers": {"accept": "text/html"}}
     if path.startswith("/api/"):
         sent = {"headers": {"authorization": f"Bearer {make_token(house, who, project=project)}"} if who else {}}

@@ -1,0 +1,75 @@
+"""Lineage: from a version to what trained it, from an annotation to what learned from it, and training it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from feedback_app import policies
+from feedback_app.handlers.context import Context
+from storage import members, rebuilding, registry, taint
+from storage.errors import NotFound
+from storage.lineage import Decided, Lineage, TaughtPage, Traced, decided, lineage, project_of_annotation, taught, trace
+from storage.models import ModelVersion, Run
+from storage.taint import Standing
+
+
+@dataclass(frozen=True)
+class VersionLineage:
+    """A version, what it came from, a page of the rows that trained it, and what came of it."""
+
+    project: str
+    version: ModelVersion
+    line: Lineage
+    standing: Standing
+    stands: Decided
+    page: TaughtPage
+    rebuilds: list[Run]
+    rebuilt_as: ModelVersion | None
+    rebuild_of: str | None
+
+
+def see_version(
+    ctx: Context, name: str | None, project: str, version: str, after: int = 0, tainted: bool = False
+) -> VersionLineage:
+    """The lineage of a version; raises `NotFound` for a project or version that is not there for this person."""
+    with ctx.reading(name, policies.see_operations) as (session, user):
+        found = members.get_project(session, user, project)
+        row = registry.get_version(session, found, version)
+        line = lineage(session, row)
+        page = TaughtPage([], None)
+        if line.snapshot is not None:
+            page = taught(session, line.snapshot, after=after, tainted=tainted)
+        return VersionLineage(
+            project=found.name,
+            version=row,
+            line=line,
+            standing=taint.standing(session, found)[row.id],
+            stands=decided(session, row),
+            page=page,
+            rebuilds=rebuilding.rebuilds(session, row),
+            rebuilt_as=rebuilding.rebuilt_as(session, row),
+            rebuild_of=rebuilding.rebuild_of(session, row),
+        )
+
+
+def see_annotation(ctx: Context, name: str | None, annotation_id: int) -> Traced:
+    """What learned from an annotation; raises `NotFound` also where its project is closed to this person."""
+    with ctx.reading(name, policies.see_operations) as (session, user):
+        found = project_of_annotation(session, annotation_id)
+        if not members.may_enter(session, user, found):
+            raise NotFound(f"there is no annotation {annotation_id}")
+        return trace(session, found, annotation_id)
+
+
+def rebuild(ctx: Context, name: str | None, project: str, version: str) -> int:
+    """Queue the training of a tainted version without what was taken back; the number of the run."""
+    with ctx.writing(name, policies.train) as (session, user):
+        found = members.get_project(session, user, project)
+        run = rebuilding.rebuild(
+            session,
+            registry.get_version(session, found, version),
+            home=ctx.settings.home,
+            default_base_model=ctx.settings.base_model,
+            user=user,
+        )
+        return run.id
