@@ -81,7 +81,9 @@ def _someone_is_busy(sessions: sessionmaker[Session], run: Run) -> bool:
 
 def _lane(kind: RunKind) -> str:
     """Runs of one lane wait for each other; see `trainer.worker.GROUPS`."""
-    return "train" if kind.trains else "refine" if kind is RunKind.REFINE else "generate"
+    if kind in (RunKind.REFINE, RunKind.CYCLE):
+        return kind.value
+    return "train" if kind.trains or kind is RunKind.EVALUATE else "generate"
 
 
 def _progress_line(session: Session, run: Run) -> str:

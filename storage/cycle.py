@@ -5,8 +5,8 @@ children (`runs.parent_run_id`), ordinary runs that workers claim and resume. `a
 does the next thing, all in the caller's transaction and under the row's lock: it may be called by many workers, at any
 moment, as often as they like, and goes on where it was after a restart of everything.
 
-`Run.result` of a cycle, also while it runs: {"steps": [{"step", "state", "run", "model_version", "why", "figures"}],
-"model_version": the policy it made, "verdict": the gate's, "promoted": bool, "why": what decided}.
+`Run.result` of a cycle, also while it runs: {"steps": [{"step", "state", "run", "model_version", "why", "reasons",
+"figures"}], "model_version": the policy it made, "verdict": the gate's, "promoted": bool, "why": what decided}.
 """
 
 from __future__ import annotations
@@ -267,9 +267,11 @@ class _Turn:
         # What could be refined or written for rules was, in the steps before.
         choice = auto.choose(replace(found, waiting=0, tried=found.tried + found.waiting, unwritten=0))
         if choice.kind is None:
+            step["reasons"] = list(choice.reasons)
             raise NotEnoughData(choice.because)
         values = choice.settings | self._training(choice.kind)
         self._queued(step, self._queue_training(step, choice.kind, values), choice.because)
+        step["reasons"] = list(choice.reasons)
 
     # --- deciding ---
 

@@ -24,6 +24,11 @@ class CycleSettings(Settings):
     recipe: str = Field(AUTO, pattern=f"^({'|'.join([AUTO, *POLICIES])})$")  # auto: as `storage.auto` chooses
     training: dict[str, Any] = Field(default_factory=dict)  # settings of the runs that train, by name
 
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _with_commas(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
     @field_validator("steps")
     @classmethod
     def _in_order(cls, value: tuple[CycleStep, ...]) -> tuple[CycleStep, ...]:

@@ -17,8 +17,8 @@ from storage.progress import count_usable
 from storage.registry import champion
 from storage.resolution import resolution_rates
 
-_STARTED = [kind for kind in RunKind if kind.trains or kind is RunKind.CYCLE]  # what a policy can start
-_TRAINING = ", ".join(_STARTED)
+STARTED = [kind for kind in RunKind if kind.trains or kind is RunKind.CYCLE]  # what a policy can start
+_TRAINING = ", ".join(STARTED)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Due:
 def check_policy(policy: TrainingPolicy) -> None:
     """Raise `Invalid` when a policy could never start: a bad cron line, or a kind that trains nothing."""
     for kind in policy.kinds:
-        if kind not in _STARTED:
+        if kind not in STARTED:
             raise Invalid(f"setting 'kinds': '{kind}' trains nothing; choose from: {_TRAINING}")
     if not policy.kinds:
         raise Invalid(f"setting 'kinds' is empty; choose from: {_TRAINING}")
@@ -136,7 +136,7 @@ def _last_training(session: Session, project: Project) -> Run | None:
     unfinished = Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING))
     return session.scalar(
         select(Run)
-        .where(Run.project_id == project.id, Run.kind.in_(_STARTED), Run.parent_run_id.is_(None))
+        .where(Run.project_id == project.id, Run.kind.in_(STARTED), Run.parent_run_id.is_(None))
         .order_by(unfinished.desc(), Run.id.desc())
         .limit(1)
     )

@@ -30,7 +30,19 @@ from feedback_app.i18n import (
 from feedback_app.i18n.edge import asked_for, find_reader
 from storage.configs import GenerateConfig, PlaygroundConfig
 from storage.critique_configs import RECIPES, RefineConfig
-from storage.enums import PairSource, Role, RuleState, RunKind, RunStatus, Split, VersionStatus
+from storage.enums import (
+    CycleStep,
+    GateVerdict,
+    PairSource,
+    Role,
+    RuleState,
+    RunKind,
+    RunStatus,
+    Split,
+    StepState,
+    VersionStatus,
+)
+from storage.gate_configs import POLICY_BARS, REWARD_BARS
 from storage.queue import QueueCounts
 from storage.webhooks import WebhookEvent
 from tests import spoken
@@ -40,9 +52,12 @@ CHINESE = partial(reading, Reader("zh-CN"))
 # Shown by their names in the code: states, kinds and counts.
 NAMED = {
     *(one.value for kind in (Role, RuleState, RunStatus, RunKind, VersionStatus, WebhookEvent) for one in kind),
+    *(one.value for kind in (CycleStep, StepState) for one in kind),
     *(label for plot in (plots.LOSS, plots.ACCURACY) for label in (plot.title, *(line[1] for line in plot.lines))),
     *(f"{split.value} pairs" for split in Split),
     *QueueCounts._fields,
+    *(one.value for one in GateVerdict),
+    *(name.replace("_", " ") for name in (*POLICY_BARS, *REWARD_BARS)),
     *("tainted", "in force", "revoked", "expired", "active", "no password yet", "disabled", "erased"),
     *("items", "preferences", "ratings", "rankings", "annotators", "withdrawn", ", "),
     # What training uses and leaves out.

@@ -17,7 +17,7 @@ from feedback_app.api.feedback import FORMAT, Asked, Given, fits, prompt_of, sto
 from feedback_app.api.reads import run_shown
 from feedback_app.handlers.context import Context
 from feedback_app.together import Together
-from storage import audit, auto, training
+from storage import audit, auto, cycle, training
 from storage.enums import CompletionOrigin, ItemKind, RunKind, TokenScope
 from storage.idempotency import Keyed
 from storage.ingest.bulk import look_up
@@ -104,6 +104,8 @@ def _queue_run(ctx: Context, session: Session, access: Access, body: s.NewRun) -
     if body.kind == "auto":
         run, choice = auto.queue_auto(session, project, body.settings, home=ctx.settings.home, **base)
         because = choice.because
+    elif body.kind is RunKind.CYCLE:
+        run = cycle.queue_cycle(session, project, body.settings, user=access.user)
     elif body.kind is RunKind.GENERATE:
         run = training.queue_generate(session, project, body.settings, **base)
     elif body.kind is RunKind.REFINE:

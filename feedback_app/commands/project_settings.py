@@ -16,7 +16,7 @@ from feedback_app.commands.train import flatten, parse_settings
 if TYPE_CHECKING:
     from storage.models import Project
 
-_LISTS = ("tags", "training.kinds", "gate.required")  # written with commas
+_LISTS = ("tags", "training.kinds", "gate.required", "cycle.steps")  # written with commas
 _NUMBERS = ("overlap", "queue_target")
 _SHORT = 72  # characters of a value in the table for people
 
@@ -104,12 +104,14 @@ def settings_of(project: Project, default_base_model: str) -> dict[str, Any]:
     own = parse(TemplateSettings, annotating["templates"])
     annotating["templates"] = asdict(templates_of(own, starter=on_starter(project, default_base_model)))
     named = {"training": state.pop("training_policy"), "gate": state.pop("gate_settings")}
+    named["cycle"] = state.pop("cycle_settings")
     return flatten(state | named | annotating)
 
 
 def _state(project: Project | None) -> dict[str, Any]:
     """The fields of `storage.projects.update_project` as they are stored; of no project: by default."""
     from storage.configs import AnnotationSettings, SamplingSettings, Settings, TrainingPolicy, parse
+    from storage.cycle_configs import CycleSettings
     from storage.gate_configs import GateSettings
 
     plain: dict[str, Any] = {"guidelines": "", "base_model": None, "tags": [], "overlap": 1, "queue_target": 20}
@@ -120,6 +122,7 @@ def _state(project: Project | None) -> dict[str, Any]:
         "training_policy": TrainingPolicy,
         "annotation_settings": AnnotationSettings,
         "gate_settings": GateSettings,
+        "cycle_settings": CycleSettings,
     }
     stored: dict[str, Any] = {
         name: parse(kind, getattr(project, name, None) or {}).model_dump(mode="json") for name, kind in kinds.items()
@@ -137,7 +140,12 @@ def _place(state: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
         part = state if name in state else annotating
     else:
         nested = {one: annotating[one] for one in ("refining", "templates")}
-        named = {"sampling": "sampling", "training": "training_policy", "gate": "gate_settings"}
+        named = {
+            "sampling": "sampling",
+            "training": "training_policy",
+            "gate": "gate_settings",
+            "cycle": "cycle_settings",
+        }
         part = nested[group] if group in nested else state.get(named.get(group, ""), {})
     if key not in part or isinstance(part[key], dict):
         raise Invalid(f"there is no setting '{name}'; see `feedback-app project show`")

@@ -20,6 +20,7 @@ class TrainKind(StrEnum):
     """What can be trained."""
 
     AUTO = "auto"
+    CYCLE = "cycle"
     REFINE = "refine"
     REWARD = "reward"
     DPO = "dpo"
@@ -30,7 +31,8 @@ class TrainKind(StrEnum):
 
 
 _KINDS = (
-    "auto: look at what there is, choose and say why; refine: rewrite what was criticised; reward: a model that "
+    "auto: look at what there is, choose and say why; cycle: everything in turn, up to the gate; "
+    "refine: rewrite what was criticised; reward: a model that "
     "scores; a policy: dpo from pairs, sft from refinements, kto from single ratings, conditional from critiques as "
     "they are, sdft from critiques by self-distillation (large models)."
 )
@@ -65,7 +67,8 @@ def train(
         if wait:
             from feedback_app.waiting import own_worker, wait_for_run
 
-            with own_worker(store.sessions, say, "refine,train", store.settings.logs) as look_after:
+            kinds = "generate,refine,train" if kind is TrainKind.CYCLE else "refine,train"
+            with own_worker(store.sessions, say, kinds, store.settings.logs) as look_after:
                 run = wait_for_run(store.sessions, run.id, say, look_after)
     payload = run_payload(run, project) | ({"because": because} if because else {})
     lines = [run_table(payload)]
@@ -90,6 +93,10 @@ def _queue(
     if kind is TrainKind.AUTO:
         run, choice = queue_auto(session, project, values, home=settings.home, default_base_model=settings.base_model)
         return run, choice.because
+    if kind is TrainKind.CYCLE:
+        from storage.cycle import queue_cycle
+
+        return queue_cycle(session, project, values), ""
     if kind is TrainKind.REFINE:
         return queue_refine(session, project, values, default_base_model=settings.base_model), ""
     run = queue_training(

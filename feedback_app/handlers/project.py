@@ -15,6 +15,7 @@ from feedback_app.handlers.values import text, to_enum, whole
 from feedback_app.i18n import t
 from storage import audit, members, projects, schedule
 from storage.configs import AnnotationSettings, PolicyMode, SamplingSettings, SourceWeights, TrainingPolicy, parse
+from storage.cycle_configs import CycleSettings
 from storage.enums import Role
 from storage.errors import FeedbackError, Invalid
 from storage.models import Criterion, Project, utc_now
@@ -23,6 +24,8 @@ from storage.schedule import Due
 
 MAX_CRITERIA = 20
 WEIGHTS = tuple(SourceWeights.model_fields)  # of a training policy
+RESOLUTION_FIELDS = ("resolution_below", "resolution_least")  # of a training policy
+CYCLE_FIELDS = ("steps", "recipe")  # of cycle settings
 SHARES = ("review_share", "resolution_share")  # of annotation settings
 
 
@@ -44,6 +47,7 @@ class ProjectView:
     policy: TrainingPolicy = TrainingPolicy()  # noqa: RUF009  frozen
     tags: tuple[str, ...] = ()
     annotating: AnnotationSettings = AnnotationSettings()  # noqa: RUF009  frozen
+    cycle: CycleSettings = CycleSettings()  # noqa: RUF009  frozen
     refining: RefiningView = RefiningView()  # noqa: RUF009  frozen
     due: Due | None = None
 
@@ -86,7 +90,9 @@ def save(ctx: Context, name: str | None, project: str | None, values: Mapping[st
                 "every_n": whole(values.get("every_n"), "new annotations"),
                 "cron": text(values.get("cron"), "cron line", 200).strip(),
                 "kinds": values.get("kinds"),
+                **{name: values[name] for name in RESOLUTION_FIELDS if name in values},
             },
+            "cycle_settings": {name: values[name] for name in CYCLE_FIELDS if name in values},
         }
         projects.update_project(session, found, **fields)
         audit.record(session, user, "project.update", found.name, found)
@@ -142,12 +148,14 @@ def _view(ctx: Context, session: Session, project: Project, base: ProjectView) -
         annotating=parse(AnnotationSettings, project.annotation_settings),
         sampling=parse(SamplingSettings, project.sampling),
         policy=parse(TrainingPolicy, project.training_policy),
+        cycle=parse(CycleSettings, project.cycle_settings or {}),
         refining=see_refining(ctx, session, project),
-        due=_due(session, project),
+        due=due_of(session, project),
     )
 
 
-def _due(session: Session, project: Project) -> Due:
+def due_of(session: Session, project: Project) -> Due:
+    """What the project starts by itself, and what it waits for."""
     try:
         return schedule.due(session, project, utc_now())
     except FeedbackError as error:  # a policy stored by an older version: shown, so that it can be mended here

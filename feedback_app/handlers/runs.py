@@ -11,13 +11,15 @@ from sqlalchemy.orm import Session
 
 from feedback_app import policies
 from feedback_app.handlers.context import Context
+from feedback_app.handlers.project import due_of
 from feedback_app.handlers.values import number, parse_pairs, to_enum, whole
-from storage import audit, auto, members, run_events, runs, training
+from storage import audit, auto, cycle, members, run_events, runs, training
 from storage.auto import Choice
 from storage.critique_configs import RECIPES
 from storage.enums import RunKind, RunStatus
 from storage.errors import Invalid, NotFound
 from storage.models import ModelVersion, Project, Run, Snapshot, User, utc_now
+from storage.schedule import Due
 from storage.training import Preview
 
 LISTED = 30
@@ -42,6 +44,7 @@ class RunView:
     series: Series
     log: list[str]
     seconds_left: float | None
+    children: list[Run]  # of a cycle, in order
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class RunsView:
     selected: RunView | None
     live: bool
     now: datetime
+    due: Due | None = None  # what the project starts by itself
 
 
 def see_runs(ctx: Context, name: str | None, project: str | None, run: Any) -> RunsView:
@@ -103,6 +107,8 @@ def _queue(
             0
         ]
     wanted = to_enum(RunKind, kind, "kind of run")
+    if wanted is RunKind.CYCLE:
+        return cycle.queue_cycle(session, project, values, user=user)
     if wanted is RunKind.GENERATE:
         return training.queue_generate(session, project, own, default_base_model=base, user=user)
     if wanted is RunKind.REFINE:
@@ -148,7 +154,8 @@ def _runs_view(session: Session, project: Project | None, selected: Any) -> Runs
         return RunsView(None, [], None, False, now)
     rows = runs.list_runs(session, project, LISTED)
     live = any(not row.status.ended for row in rows)
-    return RunsView(project.name, rows, _selected(session, project, rows, selected, now), live, now)
+    chosen = _selected(session, project, rows, selected, now)
+    return RunsView(project.name, rows, chosen, live, now, due_of(session, project))
 
 
 def _selected(session: Session, project: Project, rows: list[Run], wanted: Any, now: datetime) -> RunView | None:
@@ -165,15 +172,18 @@ def _selected(session: Session, project: Project, rows: list[Run], wanted: Any, 
     asker = session.get(User, row.requested_by_id) if row.requested_by_id else None
     parent = session.get(ModelVersion, row.parent_version_id) if row.parent_version_id else None
     made = (row.result or {}).get("model_version")
+    children = cycle.children(session, row) if row.kind is RunKind.CYCLE else []
+    plotted = next((one for one in reversed(children) if one.kind.trains), row)  # the newest curves of a cycle
     return RunView(
         run=row,
         asked_by=asker.name if asker else None,
         parent=parent.name if parent else None,
         made=str(made) if made else None,
         snapshot=session.get(Snapshot, row.snapshot_id) if row.snapshot_id else None,
-        series=run_events.metric_series(session, row.id),
+        series=run_events.metric_series(session, plotted.id),
         log=run_events.log_lines(session, row.id, limit=100_000)[-LOG_LINES:],
-        seconds_left=time_left(row, now),
+        seconds_left=time_left(row, now) if row.kind is not RunKind.CYCLE else None,  # its steps are unlike
+        children=children,
     )
 
 

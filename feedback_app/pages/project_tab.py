@@ -11,17 +11,18 @@ from feedback_app.handlers import refining
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.project import ProjectView
 from feedback_app.i18n import later, message, sentence, t
-from feedback_app.pages import learning_fields, refining_fields, render
+from feedback_app.pages import cycle_fields, learning_fields, refining_fields, render
 from feedback_app.pages.members_part import MembersPart
 from feedback_app.pages.refining_fields import RefiningPart
 from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.configs import PolicyMode
-from storage.enums import RunKind
+from storage.schedule import STARTED
 
 _MODES = [
     (later("By hand only"), PolicyMode.OFF.value),
     (later("After so many annotations"), PolicyMode.EVERY_N.value),
     (later("At set times"), PolicyMode.CRON.value),
+    (later("When too little was fixed"), PolicyMode.RESOLUTION.value),
 ]
 _COLUMNS = [later("name"), later("what to look at"), later("lowest"), later("highest")]
 _FIELDS = (
@@ -40,6 +41,7 @@ _FIELDS = (
     "every_n",
     "cron",
     "kinds",
+    *cycle_fields.FIELDS,
     *learning_fields.FIELDS,
     *refining_fields.FIELDS,
 )
@@ -118,8 +120,15 @@ class ProjectTab:
         with gr.Row():
             fields["every_n"] = gr.Number(100, label=later("New annotations"), precision=0, minimum=1, min_width=120)
             fields["cron"] = gr.Textbox(label=later("Times (cron, UTC)"), max_lines=1, min_width=120)
-        kinds = [(later(kind.value), kind.value) for kind in RunKind if kind.trains]
-        fields["kinds"] = gr.CheckboxGroup(kinds, label=later("What to train"), elem_id="op-kinds")
+        cycle_fields.layout_resolution(fields)
+        kinds = [(later(kind.value), kind.value) for kind in sorted(STARTED, key=lambda one: one.trains)]
+        fields["kinds"] = gr.CheckboxGroup(
+            kinds,
+            label=later("What to train"),
+            info=later("A cycle trains all that is needed: choose it alone."),
+            elem_id="op-kinds",
+        )
+        cycle_fields.layout(fields)
 
     def _writing(self) -> None:
         fields = self.fields
@@ -187,6 +196,7 @@ def values(view: ProjectView) -> list[Any]:
         policy.every_n,
         policy.cron,
         list(policy.kinds),
+        *cycle_fields.values(view),
         *learning_fields.values(view),
         *refining_fields.values(view.refining),
         # With its heads: what a page is filled with later does not reach those of an event.

@@ -13,7 +13,7 @@ from feedback_app.handlers import runs as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.runs import AUTO, RunsView, RunView
 from feedback_app.i18n import later, listed, message, named, sentence, t
-from feedback_app.pages import render
+from feedback_app.pages import cycle_part, render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.auto import Choice
@@ -25,6 +25,7 @@ LOOK_AGAIN = 2.0
 LOOK_LATER = 15.0  # while nothing runs: a worker may start something by itself
 KINDS = [
     (later("Whatever is best now"), AUTO),
+    (later("A whole cycle"), RunKind.CYCLE.value),
     (later("Refinements"), RunKind.REFINE.value),
     (later("Policy (DPO)"), RunKind.DPO.value),
     (later("Policy (SFT)"), RunKind.SFT.value),
@@ -180,13 +181,24 @@ def run_list(view: RunsView) -> str:
                 "data-run": str(run.id),
                 "tabindex": "0",
                 "aria-selected": "true" if run.id == chosen else "false",
+                **({"data-step": "true"} if run.parent_run_id else {}),
             },
         )
-        for run in view.runs
+        for run in _by_cycle(view.runs)
     ]
-    return render.table(
-        [t("run"), t("kind"), t("status"), t("progress"), t("asked")], rows, t("No runs yet: start the first one.")
-    )
+    heads = [t("run"), t("kind"), t("status"), t("progress"), t("asked")]
+    return cycle_part.due(view.due) + render.table(heads, rows, t("No runs yet: start the first one."))
+
+
+def _by_cycle(runs: list[Run]) -> list[Run]:
+    """The newest first, the steps of a cycle below it in their order."""
+    there = {run.id for run in runs}
+    ordered = []
+    for run in runs:
+        if run.parent_run_id not in there:
+            steps = [one for one in runs if one.parent_run_id == run.id]
+            ordered += [run, *reversed(steps)]
+    return ordered
 
 
 def _progress(run: Run) -> Markup:
@@ -219,13 +231,14 @@ def header(chosen: RunView | None, view: RunsView) -> str:
         )
     if run.error:
         parts.append(render.note(sentence(message(run.error)), "bad" if run.status is RunStatus.FAILED else "warn"))
+    parts.append(cycle_part.steps(chosen))
     return "".join(parts)
 
 
 def _told(chosen: RunView, view: RunsView) -> str:
     run = chosen.run
     asked = render.when(run.created_at, view.now)
-    if by := chosen.asked_by or (run.cause and message(run.cause)):
+    if by := chosen.asked_by or (run.cause and message(run.cause.removesuffix(f":{run.kind.value}"))):
         told = [t("asked {when} by {who}", when=asked, who=escape(by))]
     else:
         told = [t("asked {when}", when=asked)]
@@ -241,6 +254,8 @@ def _told(chosen: RunView, view: RunsView) -> str:
     if run.status.ended and run.started_at and run.finished_at:
         span = render.duration((run.finished_at - run.started_at).total_seconds())
         told.append(t("took {span}", span=span))
+    if run.parent_run_id:
+        told.append(t("step of cycle {number}", number=run.parent_run_id))
     if chosen.made:
         told.append(t("made {version}", version=f"<b>{escape(chosen.made)}</b>"))
     return " · ".join(told)
@@ -251,8 +266,9 @@ def detail(chosen: RunView) -> str:
     run = chosen.run
     log = "\n".join(escape(line) for line in chosen.log) or escape(t("Nothing yet."))
     parts: list[str] = []
-    if run.result:
-        parts.append(render.fold(t("Result"), render.facts(render.figures(run.result)), True))
+    result = {name: value for name, value in (run.result or {}).items() if name != "steps"}
+    if result:
+        parts.append(render.fold(t("Result"), render.facts(render.figures(result)), True))
     if chosen.snapshot:
         parts.append(render.fold(t("Data"), _snapshot(chosen)))
     own = set(run.asked)
@@ -289,6 +305,9 @@ def says(kind: Any, choice: Choice | None) -> str:
 
 def _sentence(kind: Any) -> str:
     return {
+        RunKind.CYCLE.value: t(
+            "Everything in turn: reward model, refinements, policy, evaluation, gate and, where it may, promotion."
+        ),
         RunKind.REFINE.value: t(
             "Rewrites what was criticised as each critique asks, judges the results and keeps the best: so critiques "
             "train."

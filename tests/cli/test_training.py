@@ -37,6 +37,18 @@ def test_train_auto_chooses_and_says_why(cli: Cli, pairs: Path, tmp_path: Path) 
     assert cli("runs", "show", queued.json["run"], "--json").json["config"]["max_steps"] == 3
 
 
+def test_a_cycle_is_queued_as_the_project_says_or_as_it_is_told(cli: Cli, pairs: Path) -> None:
+    cli("import", pairs, "--project", "care")
+    set_ = cli("project", "set", "cycle.steps=train,reward", "cycle.recipe=dpo", "training.kinds=cycle", "--json")
+    assert set_.json["settings"]["cycle.steps"] == ["reward", "train"]
+    queued = cli("train", "cycle", "--project", "care", "--set", "max_steps=3", "--set", "recipe=auto", "--json")
+    assert (queued.code, queued.json["kind"], queued.json["total_steps"]) == (0, "cycle", 2)
+    config = cli("runs", "show", queued.json["run"], "--json").json["config"]
+    assert config == {"steps": ["reward", "train"], "recipe": "auto", "training": {"max_steps": "3"}}
+    assert "run 1 (cycle) is queued" in cli("train", "cycle", "--project", "care").error
+    assert cli("runs", "cancel", queued.json["run"], "--json").json["status"] == "cancelled"
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [("epochz=2", "unknown setting 'epochz'"), ("epochs=many", "'epochs'"), ("learning_rate=-1", "'learning_rate'")],

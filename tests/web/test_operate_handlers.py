@@ -8,7 +8,8 @@ import pytest
 
 from feedback_app import plots
 from feedback_app.handlers import data, models, people, project, refining, runs
-from feedback_app.pages import models_tab, render, runs_tab, users_tab
+from feedback_app.pages import cycle_fields, models_tab, render, runs_tab, users_tab
+from storage import cycle
 from storage.configs import RefinerSettings, TemplateSettings
 from storage.enums import Role, RunKind, RunStatus, Split, VersionStatus
 from storage.errors import Conflict, FeedbackError, Invalid, NotEnoughData, NotFound
@@ -105,6 +106,40 @@ def test_cancel_ends_a_queued_run_once(house, olga):
     assert runs.cancel(house.ctx, olga, name, run).selected.run.status is RunStatus.CANCELLED
     with pytest.raises(Conflict):
         runs.cancel(house.ctx, olga, name, run)
+
+
+def test_a_cycle_shows_its_steps_and_the_project_says_when_the_next_is_due(house, olga):
+    name = _trainable(house)
+    values = {
+        "mode": "every_n", "every_n": 50, "cron": "0 3 * * *", "kinds": ["cycle"], "overlap": 1, "queue_target": 0,
+        "temperature": 1, "top_p": 1, "max_new_tokens": 20, "daily_target": 0, "steps": ["reward", "gate"],
+        "recipe": "kto", "resolution_below": 0.4, "resolution_least": 5,
+    }  # fmt: skip
+    criteria = [["quality", "", 1, 5]]
+    project.save(house.ctx, olga, name, values, criteria)
+    saved = project.see_project(house.ctx, olga, name)
+    assert cycle_fields.values(saved) == [0.4, 5, ["reward", "gate"], "kto"]
+    with pytest.raises(Invalid, match="alone"):
+        project.save(house.ctx, olga, name, values | {"kinds": ["cycle", "dpo"]}, criteria)
+    view = runs.start(house.ctx, olga, name, "cycle", {"epochs": "2"}, "")
+    parent = view.selected.run
+    assert (parent.kind, parent.config["training"]) == (RunKind.CYCLE, {"epochs": 2.0})
+    with house.sessions.begin() as session:
+        cycle.advance(session, parent.id, cycle.Installation(house.settings.home, "starter"))
+    view = runs.see_runs(house.ctx, olga, name, parent.id)
+    shown = runs_tab.header(view.selected, view)
+    child = view.selected.children[0]
+    assert f'data-run="{child.id}"' in shown
+    assert [shown.index(f"<td data-label=\"step\">{step}</td>") for step in ("reward", "gate", "promote")]
+    listed = runs_tab.run_list(view)
+    assert listed.index(f'data-run="{parent.id}"') < listed.index(f'data-run="{child.id}"'), "the steps stand below"
+    assert f"By itself: Run {parent.id} (cycle) is running." in listed
+    assert runs.cancel(house.ctx, olga, name, parent.id).live
+    with house.sessions.begin() as session:
+        cycle.advance(session, parent.id, cycle.Installation(house.settings.home, "starter"))
+    view = runs.see_runs(house.ctx, olga, name, parent.id)
+    assert (view.selected.run.status, view.selected.children[0].status) == (RunStatus.CANCELLED, RunStatus.CANCELLED)
+    assert "50 more annotations are needed" in runs_tab.run_list(view)
 
 
 def test_a_live_run_shows_progress_time_left_and_figures(house, olga):
