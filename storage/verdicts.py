@@ -22,6 +22,7 @@ _Z_ERROR, _Z_POWER = 1.959964, 0.841621  # 95 % on both sides, power 80 %
 # A project need not ask for these: not measured is nothing amiss.
 _WHERE_ASKED = ("format_ok",)
 _CHANCE = 0.5
+_OPEN = GateVerdict.INCONCLUSIVE
 _NOTHING = Figure(None, None, None, 0)
 
 
@@ -110,14 +111,17 @@ def _row(name: str, figure: Figure, settings: GateSettings) -> Row:
     difference = Interval(*figure.difference) if figure.difference else None
     n, champion = figure.n, figure.champion
     bar = _bar(name, champion, settings)
-    if bar is None or (own.value is None and name in _WHERE_ASKED):
+    asked = name in settings.required
+    if own.value is None and asked and name not in _WHERE_ASKED:
+        told = bar.text if bar else None
+        return Row(name, *own, n, champion, None, told, VALUE, None, None, True, _OPEN, "not measured")
+    if bar is None or own.value is None:
         why = "not measured" if own.value is None else ""
         return Row(name, *own, n, champion, difference, None, VALUE, None, None, False, None, why)
     held = own if bar.on == VALUE else difference or Interval()
     found, why = _hold(held, bar, n, settings.min_comparisons)
     if name == "win_rate" and found is GateVerdict.INCONCLUSIVE and own.value is not None:
         why = _how_many(own.value, settings.win_rate, n, settings.min_comparisons) or why
-    asked = name in settings.required
     return Row(name, *own, n, champion, difference, bar.text, bar.on, bar.least, bar.most, asked, found, why)
 
 

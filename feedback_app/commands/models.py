@@ -18,7 +18,7 @@ app = typer.Typer(help="Model versions: list, show, promote, roll back.", no_arg
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="For instance policy-v3.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the history.")]
 
-_LONG = ("metrics", "parents", "annotations", "resolution", "gate")  # told in other words than JSON's
+_LONG = ("metrics", "parents", "annotations", "resolution", "gate", "evaluation")  # told in other words than JSON's
 
 
 @app.command(name="list")
@@ -44,6 +44,7 @@ def list_(project: OptionalProject = None, as_json: JsonFlag = False) -> None:
 def show(version: Version, project: OptionalProject = None, as_json: JsonFlag = False) -> None:
     """One version: metrics, and its lineage down to the annotations that trained it."""
     from storage.engine import read_only
+    from storage.evaluations import as_shown
     from storage.gate import latest_result, row_of
     from storage.lineage import annotation_ids, lineage
     from storage.registry import get_version
@@ -65,6 +66,7 @@ def show(version: Version, project: OptionalProject = None, as_json: JsonFlag = 
             "withdrawn": line.basis.withdrawn,
             "resolution": resolution_rates(session, found).get(row.id, Rates()).as_dict(),
             "gate": row_of(latest_result(session, row)),
+            "evaluation": as_shown(session, row),
         }
     facts = [(key, value) for key, value in payload.items() if key not in _LONG]
     facts += [("parents", ", ".join(payload["parents"]) or None), ("annotations", len(payload["annotations"]))]

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from feedback_app import policies
 from feedback_app.handlers.context import Context
+from feedback_app.handlers.gate import GateView, see_gate
 from feedback_app.handlers.values import text, to_enum
-from storage import members, registry, taint
+from storage import audit, gate, members, registry, taint
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
 from storage.lineage import Lineage, lineage
@@ -44,6 +45,7 @@ class VersionView:
     rates: Rates | None  # of resolution; None: nobody was asked
     against: str | None
     cards: list[BeforeAfter]
+    gate: GateView
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,28 @@ def decide(ctx: Context, name: str | None, project: str | None, version: Any, de
         return _view(session, found, row.name, notice)
 
 
+def evaluate(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
+    """Queue a run that measures the selected version against the champion on test prompts."""
+    from storage.evaluations import queue_evaluation
+
+    with ctx.writing(name, policies.train) as (session, user):
+        found = members.get_project(session, user, project or "")
+        row = registry.get_version(session, found, text(version, "version"))
+        run = queue_evaluation(session, found, row, default_base_model=ctx.settings.base_model, user=user)
+        audit.record(session, user, "run.queue", f"run {run.id}", found, kind=run.kind.value)
+        return _view(session, found, row.name, f"run {run.id} evaluates {row.name}; judge it when it has ended")
+
+
+def judge(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
+    """Hold the selected version to the bars of its project; raises `NotEnoughData` while nothing was measured."""
+    with ctx.writing(name, policies.manage_models) as (session, user):
+        found = members.get_project(session, user, project or "")
+        row = registry.get_version(session, found, text(version, "version"))
+        result = gate.judge(session, found, row, user)
+        notice = f"the gate's verdict on {row.name}: {result.verdict.value}"
+        return _view(session, found, row.name, notice)
+
+
 def _view(session: Session, project: Project | None, wanted: Any, notice: str = "") -> ModelsView:
     if project is None:
         return ModelsView(None, [], {}, None, utc_now())
@@ -122,7 +146,8 @@ def _selected(
     against = _rival(versions, line, row)
     cards = registry.before_after(session, project, against, row, CARDS) if against else []
     rates = resolution_rates(session, project).get(row.id)
-    return VersionView(row, line, standings[row.id], rates, against.name if against else None, cards)
+    name = against.name if against else None
+    return VersionView(row, line, standings[row.id], rates, name, cards, see_gate(session, project, row))
 
 
 def _rival(versions: list[ModelVersion], line: Lineage, row: ModelVersion) -> ModelVersion | None:

@@ -10,8 +10,9 @@ import gradio as gr
 from feedback_app.handlers import models as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.models import Decision, ModelsView, VersionView
-from feedback_app.i18n import later, listed, plural, sentence, t
-from feedback_app.pages import parts, render
+from feedback_app.i18n import later, listed, message, plural, sentence, t
+from feedback_app.pages import compare, gate_part, lineage, parts, render
+from feedback_app.pages.gate_part import GatePart
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.resolved import resolved
 from feedback_app.pages.wiring import QUEUED, QUICK, event
@@ -27,6 +28,9 @@ _HINTS = {
 }
 
 
+OUTPUTS = 5 + len(gate_part.FIELDS) + 1  # of `ModelsTab.outputs`
+
+
 class ModelsTab:
     """The tab's components; `outputs` stand in the order of `values`."""
 
@@ -38,6 +42,7 @@ class ModelsTab:
                 self.list = gr.HTML("", elem_id="op-versions", js_on_load=None)
             with gr.Column(min_width=320, elem_classes="op-card"):
                 self.detail = gr.HTML("", elem_id="op-version-detail", js_on_load=None)
+        self.gate = GatePart(project)
         with gr.Column(elem_id="op-decide-panel", elem_classes="fb-panel"):
             gr.HTML(parts.panel_head(later("Decide")), js_on_load=None)
             self.about = gr.HTML("", js_on_load=None)
@@ -48,7 +53,10 @@ class ModelsTab:
                 elem_id="op-decision",
             )
             self.reason = gr.Textbox(
-                label=later("Reason"), info=later("Kept in the history."), lines=3, elem_id="op-reason"
+                label=later("Reason"),
+                info=later("Kept in the history. Needed to retire, to reject, and to promote without a pass."),
+                lines=3,
+                elem_id="op-reason",
             )
             self.confirm = gr.Button(later("Confirm"), variant="primary", elem_id="op-confirm")
         self.cards = gr.HTML("", elem_id="op-cards", js_on_load=None)
@@ -58,7 +66,7 @@ class ModelsTab:
     @property
     def outputs(self) -> list[Any]:
         """What a look at the versions changes."""
-        return [self.list, self.selected, self.detail, self.about, self.cards]
+        return [self.list, self.selected, self.detail, self.about, self.cards, *self.gate.outputs]
 
     def connect(self, ctx: Context) -> None:
         """Wire the tab's events."""
@@ -68,9 +76,22 @@ class ModelsTab:
 
         def decide(name: str | None, project: str | None, version: Any, decision: Any, reason: Any) -> list[Any]:
             view = handlers.decide(ctx, name, project, version, decision, reason)
-            gr.Info(sentence(view.notice))
-            return [*values(view), ""]
+            return [*told(view), ""]
 
+        def told(view: ModelsView) -> list[Any]:
+            gr.Info(sentence(message(view.notice)))
+            return values(view)
+
+        def evaluate(name: str | None, project: str | None, version: Any) -> list[Any]:
+            return told(handlers.evaluate(ctx, name, project, version))
+
+        def judge(name: str | None, project: str | None, version: Any) -> list[Any]:
+            return told(handlers.judge(ctx, name, project, version))
+
+        self.gate.connect(ctx)
+        chosen = [self.project, self.selected]
+        self.gate.evaluate.click(event(evaluate), chosen, self.outputs, concurrency_limit=1, **QUEUED)
+        self.gate.judge.click(event(judge), chosen, self.outputs, concurrency_limit=1, **QUEUED)
         self.select.click(
             event(look),
             [self.project, self.selected],
@@ -92,6 +113,7 @@ def values(view: ModelsView) -> list[Any]:
         detail(chosen, view) if chosen else render.note(t("No version yet: the first appears with the first run.")),
         _about(chosen) if chosen else "",
         cards(chosen) if chosen else "",
+        *gate_part.values(chosen.gate if chosen else None),
     ]
 
 
@@ -152,6 +174,7 @@ def headline(version: ModelVersion) -> str:
 def detail(chosen: VersionView, view: ModelsView) -> str:
     """Lineage in words, metrics, and the button that opens the decision."""
     version, line = chosen.version, chosen.lineage
+    pair = [chosen.against, version.name] if chosen.against else []
     chain = " ← ".join(escape(one.name) for one in line.chain[1:])
     pairs = [
         (t("made"), render.when(version.created_at, view.now)),
@@ -167,6 +190,8 @@ def detail(chosen: VersionView, view: ModelsView) -> str:
     metrics = render.fold(t("Metrics"), render.facts(figures), is_open=True) if figures else ""
     return (
         f'<div class="op-head"><h3>{escape(version.name)} {_badges(version)}</h3>'
+        f'<a class="op-button" href="{escape(compare.address_of(view.project or "", pair))}">{t("Compare")}</a>'
+        f'<a class="op-button" href="{lineage.address_of(view.project or "", version.name)}">{t("Lineage")}</a>'
         f'<button type="button" class="op-button" data-panel="op-decide-panel">{t("Decide…")}</button></div>'
         f"{_taint(chosen, view)}{render.facts(pairs)}{metrics}"
     )
@@ -189,6 +214,7 @@ def _about(chosen: VersionView) -> str:
     if chosen.against:
         champion = f"<b>{escape(chosen.against)}</b>"
         text += " " + t("It stands against {version}; look at before and after first.", version=champion)
+        text += " " + escape(gate_part.next_step(chosen.gate))
     return f"<p>{text}</p>"
 
 

@@ -124,7 +124,9 @@ class _Looks:
 
     def models(self, name: str | None, chosen: str | None, version: Any) -> list[Any]:
         """The Models tab."""
-        return models_tab.values(models.see_models(self.ctx, name, chosen, version)) if chosen else self._nothing(5)
+        if not chosen:
+            return self._nothing(models_tab.OUTPUTS)
+        return models_tab.values(models.see_models(self.ctx, name, chosen, version))
 
     def data(self, name: str | None, chosen: str | None) -> list[Any]:
         """The Data tab."""

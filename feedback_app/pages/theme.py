@@ -137,7 +137,7 @@ _STYLES = {
     "annotate": (*_FORM_STYLES, "lesson"),
     "mine": (*_FORM_STYLES, "mine"),
     "play": (*_FORM_STYLES, "play"),
-    "operate": ("operate", "pictures"),
+    "operate": ("operate", "pictures", "gate"),
 }
 
 

@@ -28,5 +28,6 @@ def test_a_version_is_judged_and_promoted_on_the_command_line(cli: Cli, store: s
     assert cli("project", "reset", "gate.win_rate", "--json").json["settings"] == {"gate.win_rate": 0.5}
     passed = cli("gate", "policy-v1", "--json")
     assert (passed.code, passed.json["verdict"], passed.json["champion"]) == (0, "pass", "policy-v0")
-    assert cli("models", "show", "policy-v1", "--json").json["gate"]["verdict"] == "pass"
+    shown = cli("models", "show", "policy-v1", "--json").json
+    assert (shown["gate"]["verdict"], shown["evaluation"]["against"]) == ("pass", "policy-v0")
     assert cli("models", "promote", "policy-v1", "--json").json["previous"] == "policy-v0"
