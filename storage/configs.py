@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from storage.enums import PairSource
 from storage.errors import Invalid
+from storage.formats import check_formats
 
 
 class Settings(BaseModel):
@@ -114,6 +115,9 @@ class AnnotationSettings(Settings):
     templates: TemplateSettings = TemplateSettings()  # how what they write is put to models
     refining: RefinerSettings = RefinerSettings()
 
+    # What every completion must look like, one `NAME: KIND VALUE` each; see storage.formats. Evaluations count it.
+    formats: tuple[str, ...] = ()
+
     # Gold items; see storage.practice, storage.checks and storage.standings.
     practice_items: int = Field(0, ge=0, le=50)  # in the round that opens the queue to new annotators; 0: no practice
     practice_pass: float = Field(0.8, ge=0, le=1)  # mean score that passes
@@ -121,6 +125,16 @@ class AnnotationSettings(Settings):
     check_every: int = Field(0, ge=0, le=1000)  # one in so many items handed out is an attention check; 0: none
     check_mark: float = Field(0.7, ge=0, le=1)  # running score under which operators are told
     check_pause: bool = False  # ... and the person is handed nothing until an operator lifts it
+
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _lines(cls, value: Any) -> Any:
+        return value.splitlines() if isinstance(value, str) else value or ()
+
+    @field_validator("formats")
+    @classmethod
+    def _formats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_formats(value)
 
     @field_validator("check_every")
     @classmethod

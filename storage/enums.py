@@ -177,12 +177,13 @@ class RunKind(StrEnum):
     KTO = "kto"
     CONDITIONAL = "conditional"
     SDFT = "sdft"
+    EVALUATE = "evaluate"
     CYCLE = "cycle"  # a parent of other runs, see `storage.cycle`
 
     @property
     def trains(self) -> bool:
         """True for kinds that make a model version; at most one of them runs per project at a time."""
-        return self not in (RunKind.GENERATE, RunKind.PLAYGROUND, RunKind.REFINE, RunKind.CYCLE)
+        return self not in (RunKind.GENERATE, RunKind.PLAYGROUND, RunKind.REFINE, RunKind.EVALUATE, RunKind.CYCLE)
 
     @property
     def form(self) -> SnapshotForm | None:

@@ -13,13 +13,22 @@ A figure that could not be computed has no value, and a note says why.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from storage.models import Evaluation, ModelVersion
+from storage.configs import SnapshotSettings, parse
+from storage.enums import ModelKind, RunKind, Split
+from storage.errors import Invalid, NotEnoughData
+from storage.evaluation_configs import EvaluateConfig
+from storage.judged import live_marks, prompt_windows
+from storage.models import Evaluation, ModelVersion, Project, Prompt, Run, User
+from storage.registry import base_version, champion, get_version, newest_candidate
+from storage.runs import queue_run
+from storage.votes import Votes, read_comparisons, read_rankings, read_rating_gaps
 
 
 class Figure(NamedTuple):
@@ -83,3 +92,123 @@ def as_shown(session: Session, version: ModelVersion) -> dict[str, Any] | None:
         "created_at": found.created_at,
         **found.metrics,
     }
+
+
+# --- asking for it ---
+
+
+def queue_evaluation(
+    session: Session,
+    project: Project,
+    version: ModelVersion,
+    *,
+    default_base_model: str,
+    values: Mapping[str, Any] | None = None,
+    user: User | None = None,
+    cause: str | None = None,
+    parent_run: Run | None = None,
+) -> Run:
+    """Queue a run that measures `version` on test prompts, against what is the champion when it starts.
+
+    `values` are settings of the run (`EvaluateConfig`); `parent_run` is the cycle that it is a step of. Raises
+    `Invalid` for an unknown setting or a version that there is nothing to compare with, `NotEnoughData` without test
+    prompts, `Conflict` for a second run of one `cause`.
+    """
+    config = parse(EvaluateConfig, dict(values or {}))
+    rival_of(session, project, version, default_base_model)
+    if not session.scalar(select(exists().where(Prompt.project_id == project.id, Prompt.split == Split.TEST))):
+        raise NotEnoughData(f"project '{project.name}' has no test prompts; one prompt in ten becomes one: add more")
+    run = queue_run(
+        session,
+        project,
+        RunKind.EVALUATE,
+        asked=dict(values or {}),
+        config=config,
+        parent_version=version,
+        cause=cause,
+        user=user,
+        seed=config.seed,
+    )
+    if parent_run is not None:
+        run.parent_run_id = parent_run.id
+        session.flush()
+    return run
+
+
+def queue_evaluation_of(
+    session: Session,
+    project: Project,
+    values: Mapping[str, Any],
+    *,
+    default_base_model: str,
+    user: User | None = None,
+) -> Run:
+    """As `queue_evaluation`, where the version is one of the settings: `version`, by default the newest candidate."""
+    rest = dict(values)
+    name = rest.pop("version", None)
+    if name is not None:
+        version = get_version(session, project, str(name))
+    else:
+        found = newest_candidate(session, project) or newest_candidate(session, project, ModelKind.REWARD)
+        if found is None or found.folder is None:
+            raise NotEnoughData("there is no candidate to evaluate; train one, or say which: version=policy-v3")
+        version = found
+    return queue_evaluation(session, project, version, default_base_model=default_base_model, values=rest, user=user)
+
+
+def rival_of(session: Session, project: Project, version: ModelVersion, default_base_model: str) -> ModelVersion | None:
+    """What `version` is compared with: the champion; the champion itself with the base model. None: the first reward.
+
+    Raises `Invalid` for the base model while it is the champion, and for a champion that rests on another base model.
+    """
+    if version.kind is ModelKind.REWARD:
+        rival = champion(session, project, ModelKind.REWARD)
+        alike = rival is not None and rival.id != version.id and rival.base_model == version.base_model
+        return rival if alike else None
+    base = base_version(session, project, default_base_model)
+    rival = champion(session, project) or base
+    if rival.id == version.id:
+        rival = base
+    if rival.id == version.id:
+        raise Invalid(f"{version.name} is the base model and the champion: there is nothing to compare it with")
+    if rival.base_model != version.base_model:
+        raise Invalid(
+            f"{version.name} rests on {version.base_model}, {rival.name} on {rival.base_model}: they cannot be "
+            "compared; train a version on the project's present base model"
+        )
+    return rival
+
+
+# --- what people say, as a measure ---
+
+
+def human_agreement(session: Session, project: Project, split: Split) -> list[tuple[int, float]]:
+    """(prompt, 1 or 0): whether one person's choice in a pair is that of the majority of the others, each person once.
+
+    Pairs that two people or more decided; where the others are split evenly nothing is counted. Its mean is the most
+    that a reward model can be asked for: the human ceiling.
+    """
+    rows: list[tuple[int, float]] = []
+    for window in prompt_windows(session, project):
+        marks = live_marks(session, project, window)
+        votes: Votes = defaultdict(list)
+        read_comparisons(session, marks, 1.0, votes)
+        read_rankings(session, marks, 1.0, votes)
+        read_rating_gaps(session, marks, SnapshotSettings(), votes)
+        of_split = set(
+            session.scalars(
+                select(Prompt.id).where(
+                    Prompt.project_id == project.id, Prompt.id.between(*window), Prompt.split == split
+                )
+            )
+        )
+        for (prompt_id, _, _), cast in sorted(votes.items()):
+            if prompt_id in of_split:
+                rows += [(prompt_id, agrees) for agrees in _agreements({vote.user_id: vote.lean for vote in cast})]
+    return rows
+
+
+def _agreements(leans: Mapping[int, float]) -> list[float]:
+    signs = [1 if lean > 0 else -1 for lean in leans.values() if lean]
+    others = [sum(signs) - sign for sign in signs]
+    return [float(sign * rest > 0) for sign, rest in zip(signs, others, strict=True) if rest]

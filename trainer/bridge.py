@@ -25,6 +25,7 @@ from storage.runs import add_log
 from storage.scores import Score, add_scores
 from storage.snapshots import snapshot_paths, verify_snapshot
 from storage.turns import take_up_again
+from trainer.evaluate_bridge import evaluate_job
 from trainer.folder import Job, RunFolder
 from trainer.place import Place, adapter_of, rewards_for
 from trainer.refine_bridge import refine_job
@@ -45,6 +46,8 @@ def lay_out(session: Session, run: Run, place: Place) -> RunFolder:
         folder.write_job(_generate_job(session, run, config, folder, place))
     elif run.kind is RunKind.REFINE:
         refine_job(session, run, config, folder, place)
+    elif run.kind is RunKind.EVALUATE:
+        evaluate_job(session, run, config, folder, place)
     else:
         folder.write_job(_training_job(session, run, config, folder, place))
     return folder

@@ -52,6 +52,9 @@ class Job(BaseModel):
     rewards: dict[str, str] = Field(default_factory=dict)  # generate: reward version name -> adapter folder
     sampling: dict[str, Any] = Field(default_factory=dict)  # generate: storage.configs.SamplingSettings
     templates: dict[str, Any] = Field(default_factory=dict)  # refine and others: storage.configs.TemplateSettings
+    evaluated: str | None = None  # evaluate: the version, one of `adapters`, or of `rewards`
+    against: str | None = None  # evaluate: what it is compared with
+    formats: list[str] = Field(default_factory=list)  # evaluate: storage.formats
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from storage.runs import add_log, claim_run, finish_run, get_run, release_run
 from trainer.bridge import enter_completions, lay_out, publish_adapter
 from trainer.carry import Batch, EventTail, carry
 from trainer.desk import Desk
+from trainer.evaluate_bridge import enter_evaluation
 from trainer.folder import RunFolder
 from trainer.launch import NICE, Child, is_warm
 from trainer.place import Place
@@ -270,6 +271,8 @@ class Lane:
                     result = enter_completions(session, run, live.folder, result)
                 elif live.kind is RunKind.REFINE:
                     result = enter_refinements(session, run, live.folder, result)
+                elif live.kind is RunKind.EVALUATE:
+                    result = enter_evaluation(session, run, live.folder, result)
                 else:
                     version = publish_adapter(session, run, live.folder, self._place, result)
                     result = {**result, "model_version": version}

@@ -16,6 +16,7 @@ import trl
 from transformers.models.llama import modeling_llama
 
 import trainer.recipes.dpo
+import trainer.recipes.evaluate
 import trainer.recipes.generate
 import trainer.recipes.kto
 import trainer.recipes.playground

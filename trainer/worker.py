@@ -35,7 +35,8 @@ GROUPS: dict[str, frozenset[RunKind]] = {
     "generate": frozenset({RunKind.GENERATE, RunKind.PLAYGROUND}),
     # Refining has a lane of its own, and yields as training does: people wait for generation, which waits for neither.
     "refine": frozenset({RunKind.REFINE}),
-    "train": frozenset(kind for kind in RunKind if kind.trains),
+    # What was trained is measured next, by the same lane: whoever trains has the memory for it.
+    "train": frozenset({RunKind.EVALUATE, *(kind for kind in RunKind if kind.trains)}),
 }
 LOOK_AFTER_LOST_SECONDS = 10.0
 FILL_SECONDS = 2.0
