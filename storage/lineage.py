@@ -19,6 +19,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from storage.criticised import chunks
 from storage.enums import AnnotationStatus, RefinementStatus
 from storage.errors import NotFound
+from storage.gate_results import latest_result
 from storage.models import (
     Annotation,
     Completion,
@@ -195,7 +196,6 @@ def annotation_ids(session: Session, version: ModelVersion) -> list[int]:
 def decided(session: Session, version: ModelVersion) -> Decided:
     """What stands between a version and the people who judge what it writes."""
     own = ModelVersion.id == version.id
-    gates = select(GateResult).where(GateResult.version_id == version.id).order_by(GateResult.id.desc())
     promotions = select(Promotion).where(Promotion.version_id == version.id).order_by(Promotion.id)
     evaluations, completions = session.execute(
         select(
@@ -203,7 +203,7 @@ def decided(session: Session, version: ModelVersion) -> Decided:
             select(func.count()).where(Completion.model_version_id == ModelVersion.id).scalar_subquery(),
         ).where(own)
     ).one()
-    return Decided(evaluations, session.scalar(gates.limit(1)), list(session.scalars(promotions)), completions)
+    return Decided(evaluations, latest_result(session, version), list(session.scalars(promotions)), completions)
 
 
 def taught(

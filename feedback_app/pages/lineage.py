@@ -224,7 +224,7 @@ def _row(one: Taught) -> dict[str, Any]:
         for said in one.annotations
     ]
     return {
-        "prompt": _shortened(one.row.prompt),
+        "prompt": shortened(one.row.prompt),
         "facts": " · ".join(facts),
         "chosen": one.chosen,
         "rejected": one.rejected,
@@ -263,7 +263,7 @@ def _annotation_page(found: Traced) -> Response:
             ]
         ),
         gone=gone,
-        prompt=_shortened(found.prompt.messages[-1]["content"]),
+        prompt=shortened(found.prompt.messages[-1]["content"]),
         row=_feedback([], found.critiques, found.refinements, found.rules),
         learned=[_link(one.version, found.project.name) | {"how": _how(one)} for one in found.learned],
         unused=[
@@ -285,6 +285,7 @@ def _how(one: Learned) -> str:
     return t("{what} of snapshot {snapshot}", what=listed(ways), snapshot=digest)
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """A text in one line that fits into a list."""
     flat = " ".join(text.split())
     return flat if len(flat) <= _PROMPT else flat[: _PROMPT - 1] + "…"
