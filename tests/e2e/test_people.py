@@ -137,10 +137,13 @@ def _chat(page: Any, keys: Keyboard, picture: Picture) -> None:
 
 def test_an_expert_needs_no_mouse(house: House, visit: Any, picture: Picture) -> None:
     """Every kind of item, everything that can be said, undo and revise: keys alone, the focus always in view."""
-    name, project = house.person(), house.project(guidelines="# Be kind")
+    name = house.person()
+    # In the order in which they are made, so that the chat is last and its critique the one to revise.
+    project = house.project(guidelines="# Be kind")
     with house.sessions.begin() as session:
         found = factories.projects.get_project(session, project)
-        factories.projects.update_project(session, found, tags=["stiff", "no date"])
+        in_order = {"random_share": 0, "repeat_share": 0}
+        factories.projects.update_project(session, found, tags=["stiff", "no date"], annotation_settings=in_order)
         factories.make_item(session, found, texts=TEXTS)
         factories.make_item(session, found, texts=TEXTS[:1], kind=ItemKind.SINGLE)
         factories.make_item(session, found, texts=[f"Reply {n}." for n in range(4)], kind=ItemKind.RANKING)

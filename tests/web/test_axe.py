@@ -21,11 +21,12 @@ from tests import factories
 from tests.browser import Picture, picture
 from tests.web.by_keys import Keyboard
 from tests.web.looking import ITEM, url_of
+from tests.web.test_compare import rivals
 from tests.web.test_lineage import traced
 from tests.web.test_quality import fill
 from tests.web.test_questions import told
 
-__all__ = ["picture", "told", "traced"]
+__all__ = ["picture", "rivals", "told", "traced"]
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
 
@@ -207,6 +208,8 @@ def test_judge_first_and_nothing_left(desk, visit_again, check):
         page.click("#fb-project input")
         page.wait_for_selector("[role=option]")
         check(page, "projects")
+        page.locator("#fb-project input").blur()  # the list may have closed while it was checked: open it anew
+        page.click("#fb-project input")
         page.get_by_role("option", name=nothing, exact=True).click()
         page.wait_for_url(lambda url: url.endswith(nothing.replace(" ", "+")))
         page.wait_for_selector("#fb-stage[data-state=empty]")
@@ -355,3 +358,20 @@ def test_lineage(house, traced, visit_again, check):
         check(page, "lineage only withdrawn")
         page.click(f"a[href$='annotation/{number}']")
         check(page, "lineage of annotation")
+
+
+def test_compare(house, rivals, visit_again, check):
+    here = f"/compare/{rivals.replace(' ', '%20')}"
+    with visit_again(house.person(Role.OPERATOR), here) as page:
+        check(page, "compare")
+        page.locator("svg").first.scroll_into_view_if_needed()
+        check(page, "compare curves")
+        check.reach(page)
+        page.click("summary")
+        page.check("[value=policy-v0]")
+        page.click("button")
+        page.wait_for_selector("text=policy-v0 was not evaluated yet")
+        page.locator("#texts").scroll_into_view_if_needed()
+        check(page, "compare three")
+        page.goto(page.url.split("?")[0] + "?v=policy-v1")
+        check(page, "compare one")

@@ -236,7 +236,7 @@ def test_the_gold_tab_in_the_browser(house, visit):
         page.wait_for_selector("#op-gold-items table")
         assert "not passed: 50%, attempts: 1" in page.inner_text("#op-gold-people")
         page.fill("#op-gold-person input", name)
-        page.keyboard.press("Enter")
+        page.get_by_role("option", name=name, exact=True).click()
         page.click("#op-gold-waive")
         page.wait_for_selector("#op-gold-people >> text=waived")
         page.wait_for_function("() => document.querySelector('#op-check-every input').value === '10'")
