@@ -28,7 +28,7 @@ from feedback_app import api, policies
 from feedback_app.handlers.context import Context
 from feedback_app.i18n import said, t
 from feedback_app.i18n.edge import Language
-from feedback_app.pages import account, lineage, review
+from feedback_app.pages import account, compare, lineage, review
 from feedback_app.pages.downloads import download_routes
 from feedback_app.pages.plain import page
 from feedback_app.pages.sign_in import SignInRoutes
@@ -83,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(account.AccountRoutes(ctx).router)
     app.include_router(review.ReviewRoutes(ctx).router)
     app.include_router(lineage.LineageRoutes(ctx).router)
+    app.include_router(compare.CompareRoutes(ctx).router)
     app.include_router(download_routes(ctx))
     app.mount(api.PATH, api.create_api(ctx))
     app.mount("/static", StaticFiles(directory=STATIC))

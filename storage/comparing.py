@@ -20,6 +20,7 @@ from storage.snapshot_diff import Difference, difference
 
 FEWEST, MOST = 2, 4  # versions
 PROMPTS = 10  # on one page
+RECIPE = "recipe"
 CHANGES = 5  # rows of a snapshot that are named, of each sort
 
 Curves = dict[str, list[tuple[int, float | None]]]
@@ -103,7 +104,10 @@ def compare(session: Session, versions: Sequence[ModelVersion]) -> Comparison:
     known = [_figures_of(side.version.metrics) for side in sides]
     settings = [_settings(side) for side in sides]
     names = list(dict.fromkeys(name for one in settings for name in one))
-    differ = [name for name in names if len({repr(one.get(name)) for one in settings}) > 1]
+    # A base model had no training: what it lacks is no difference.
+    differ = [
+        name for name in names if len({repr(one.get(name)) for one in settings if name in one or RECIPE in one}) > 1
+    ]
     return Comparison(
         sides=sides,
         evaluated=_rows(found),
@@ -168,7 +172,7 @@ def _figures_of(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Figur
 def _settings(side: Side) -> dict[str, Any]:
     about: dict[str, Any] = {"base_model": side.version.base_model}
     if side.run is not None:
-        about |= {"recipe": side.run.kind.value, **side.run.config, "seed": side.run.seed}
+        about |= {RECIPE: side.run.kind.value, **side.run.config, "seed": side.run.seed}
     return about
 
 

@@ -61,13 +61,22 @@ class RowChange(NamedTuple):
     causes: list[Cause]
 
 
+class Total(NamedTuple):
+    """How many rows differ."""
+
+    added: int
+    removed: int
+    changed: int
+
+
 class Difference(NamedTuple):
-    """How `b` differs from `a`; settings as name -> (in a, in b)."""
+    """How `b` differs from `a`; settings as name -> (in a, in b). `total` counts also what was not asked for."""
 
     added: list[RowChange]
     removed: list[RowChange]
     changed: list[RowChange]
     settings: dict[str, tuple[Any, Any]]
+    total: Total = Total(0, 0, 0)
 
 
 def list_snapshots(session: Session, project: Project) -> list[Snapshot]:
@@ -106,11 +115,16 @@ def rows_of_snapshot(session: Session, snapshot: Snapshot, limit: int | None = N
     return [views[one] for one in ids]
 
 
-def difference(session: Session, a: Snapshot, b: Snapshot) -> Difference:
-    """What was added, removed and changed from `a` to `b`. Raises `Invalid` where they cannot be compared."""
+def difference(session: Session, a: Snapshot, b: Snapshot, limit: int | None = None) -> Difference:
+    """What was added, removed and changed from `a` to `b`, the first `limit` of each.
+
+    Raises `Invalid` where they cannot be compared.
+    """
     if a.project_id != b.project_id or a.form is not b.form:
         raise Invalid(f"snapshots of one project and one form can be compared; these are {a.form} and {b.form}")
     only_a, only_b, changed = _unequal(session, a, b)
+    total = Total(len(only_b), len(only_a), len(changed))
+    only_a, only_b, changed = only_a[:limit], only_b[:limit], changed[:limit]
     views = row_views(session, [*only_a, *only_b, *(one for pair in changed for one in pair)])
     reasons = _Reasons(session, a, b, views.values())
     return Difference(
@@ -122,6 +136,7 @@ def difference(session: Session, a: Snapshot, b: Snapshot) -> Difference:
             for name in sorted(a.settings.keys() | b.settings.keys())
             if a.settings.get(name) != b.settings.get(name)
         },
+        total=total,
     )
 
 
@@ -277,7 +292,7 @@ class _Reasons:
                 yield Cause("annotation", one, "withdrawn")
             elif annotation.superseded_at is not None:
                 by = annotation.superseded_by_id
-                yield Cause("annotation", one, "revised" + (f", now {by}" if by else ""))
+                yield Cause("annotation", one, f"revised, now {by}" if by else "revised")
 
     def _newly_refined(self, row: RowView) -> list[Cause]:
         causes = []

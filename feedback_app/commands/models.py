@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from feedback_app.commands import lineage as lineage_commands
+from feedback_app.commands.compare import compare
 from feedback_app.commands.shared import JsonFlag, OptionalProject, emit, open_store, pick_project, table
 from feedback_app.commands.train import flatten
 
@@ -146,3 +147,4 @@ def _summary(version: ModelVersion, stands: Standing) -> dict[str, Any]:
 
 
 lineage_commands.register(app)
+app.command()(compare)

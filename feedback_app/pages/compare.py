@@ -53,7 +53,7 @@ class CompareRoutes:
             address=address_of(view.project, []),
             choices=[
                 {"name": one.name, "status": t(one.status.value), "chosen": one.name in view.chosen}
-                for one in view.versions
+                for one in sorted(view.versions, key=lambda one: (one.kind, one.number))
             ],
             head=[{"name": one, "link": lineage_of(view.project, one)} for one in view.chosen],
             found=_found(comparison) if comparison else None,

@@ -1,7 +1,7 @@
 """What /compare looks like; rendered by `feedback_app.pages.plain`."""
 
 _TABLE = """{% macro side_by_side(title, head, rows) %}
-<div class="scroll" tabindex="0" role="region" aria-label="{{ title }}"><table>
+<div class="scroll of-{{ head | length }}" tabindex="0" role="region" aria-label="{{ title }}"><table>
 <thead><tr><td></td>{% for one in head %}<th scope="col"><span class="swatch line-{{ loop.index0 }}"></span>
 <a href="{{ one.link }}">{{ one.name }}</a></th>{% endfor %}</tr></thead>
 <tbody>{% for row in rows %}<tr><th scope="row">{{ row.name }}</th>

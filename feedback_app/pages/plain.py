@@ -8,7 +8,7 @@ from jinja2 import DictLoader, Environment
 from starlette.responses import HTMLResponse
 
 from feedback_app.i18n import LANGUAGES, reader, t
-from feedback_app.pages import lineage_templates, review_templates
+from feedback_app.pages import compare_templates, lineage_templates, review_templates
 
 _TEMPLATES = {
     "frame": """<!doctype html>
@@ -149,7 +149,8 @@ _TEMPLATES = {
 {% endblock %}""",
 }
 
-_loader = DictLoader(_TEMPLATES | review_templates.TEMPLATES | lineage_templates.TEMPLATES)
+_rooms = (review_templates, lineage_templates, compare_templates)
+_loader = DictLoader(_TEMPLATES | {name: text for room in _rooms for name, text in room.TEMPLATES.items()})
 _environment = Environment(loader=_loader, autoescape=True, trim_blocks=True)
 _environment.globals.update(t=t, reader=reader, LANGUAGES=LANGUAGES)
 

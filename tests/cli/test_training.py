@@ -132,3 +132,27 @@ def test_with_several_projects_the_name_is_asked_for(cli: Cli, store: sessionmak
     refused = cli("models", "list")
     assert refused.code == 1
     assert "care, qa" in refused.error
+
+
+def test_lineage_and_compare_are_told_on_the_command_line(cli: Cli, store: sessionmaker[Session]) -> None:
+    with store.begin() as session:
+        project, user = factories.make_project(session, "care"), factories.make_user(session)
+        factories.make_items(session, project, 3)
+        used = [factories.make_annotation(session, project, user) for _ in range(3)]
+        factories.make_version(session, project, snapshot=factories.make_snapshot(session, project, used))
+        factories.make_version(session, project, snapshot=factories.make_snapshot(session, project, used[:2]))
+        number = used[2].id
+    first = cli("models", "lineage", "policy-v1", "--rows", 2, "--json").json
+    assert (first["basis"]["annotations"], len(first["entries"]), first["parents"]) == (3, 2, ["policy-v0"])
+    rest = cli("models", "lineage", "policy-v1", "--after", first["after"], "--json").json
+    assert ([one["annotations"] for one in rest["entries"]], rest["after"]) == ([[number]], None)
+    back = cli("models", "lineage", "--annotation", number, "--json").json
+    assert [(one["version"], one["rows"]) for one in back["learned"]] == [("policy-v1", 1)]
+    assert "policy-v1" in cli("models", "lineage", "--annotation", number).out
+    assert "name a version" in cli("models", "lineage").error
+    assert "nothing to rebuild" in cli("models", "rebuild", "policy-v1").error
+    both = cli("models", "compare", "policy-v1", "policy-v2", "--json").json
+    assert both["trained"] == {"accuracy": [0.7, 0.7]}
+    assert [(one["version"], one["removed"]) for one in both["data"]] == [("policy-v2", 1)]
+    assert "1 removed" in cli("models", "compare", "policy-v1", "policy-v2").out
+    assert "2 to 4 versions" in cli("models", "compare", "policy-v1").error
