@@ -242,6 +242,9 @@ def preview(session: Session, project: Project, settings: SnapshotSettings | Non
 
 def _missing(pairs: dict[Split, int], wanted: SnapshotSettings) -> str | None:
     for split, least in ((Split.TRAIN, wanted.min_train_pairs), (Split.TEST, wanted.min_test_pairs)):
-        if pairs[split] < least:
-            return f"{least - pairs[split]} more pairs on {split.value} prompts ({pairs[split]} of {least})"
+        lacking = least - pairs[split]
+        if lacking == 1:
+            return f"1 more pair on {split.value} prompts ({pairs[split]} of {least})"
+        if lacking > 1:
+            return f"{lacking} more pairs on {split.value} prompts ({pairs[split]} of {least})"
     return None
