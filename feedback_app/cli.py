@@ -20,10 +20,12 @@ import typer
 
 from feedback_app.commands import (
     backup,
+    blind_test,
     data,
     db,
     demo,
     doctor,
+    evaluate,
     gate,
     gold,
     models,
@@ -70,7 +72,9 @@ app.add_typer(projects.app, name="project")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(gold.app, name="gold")
 app.add_typer(rules.app, name="rules")
+app.command()(evaluate.evaluate)
 app.command()(gate.gate)
+app.add_typer(blind_test.app, name="blind-test")
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(demo.demo)

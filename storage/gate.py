@@ -12,16 +12,17 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from storage import audit, verdicts
+from storage.blind_tests import of_people
 from storage.configs import parse
-from storage.enums import VersionStatus
+from storage.enums import GateVerdict, VersionStatus
 from storage.errors import Conflict, NotEnoughData
 from storage.evaluations import figures, latest_evaluation
 from storage.gate_configs import GateSettings
 from storage.gate_results import latest_result, passed
 from storage.models import GateResult, ModelVersion, Project, User
-from storage.registry import champion
+from storage.registry import champion, newest_candidate
 
-__all__ = ["GateSettings", "gate_settings", "judge", "latest_result", "passed", "row_of"]
+__all__ = ["GateSettings", "canary_share", "gate_settings", "judge", "latest_result", "passed", "row_of"]
 
 
 def gate_settings(project: Project) -> GateSettings:
@@ -30,10 +31,10 @@ def gate_settings(project: Project) -> GateSettings:
 
 
 def judge(session: Session, project: Project, version: ModelVersion, user: User | None = None) -> GateResult:
-    """Hold the version's newest evaluation against the present champion to the project's bars, and keep the verdict.
+    """Hold what was measured of a version against the present champion to the project's bars, and keep the verdict.
 
-    Raises `Conflict` for the champion itself and for a version that was rejected, `NotEnoughData` while nothing was
-    measured against the champion.
+    That is its newest evaluation and its newest blind test. Raises `Conflict` for the champion itself and for a
+    version that was rejected, `NotEnoughData` while there is neither.
     """
     if version.status is VersionStatus.CHAMPION:
         raise Conflict(f"{version.name} is the champion already; the gate is for those that want its place")
@@ -41,16 +42,19 @@ def judge(session: Session, project: Project, version: ModelVersion, user: User 
         raise Conflict(f"{version.name} was rejected; train a new version instead")
     rival = champion(session, project, version.kind)
     found = latest_evaluation(session, version, rival)
-    if found is None:
+    people = of_people(session, version, rival)
+    if found is None and people is None:
         between = f"{version.name} against {rival.name}" if rival else version.name
         raise NotEnoughData(f"{between}: not evaluated yet; do that first: feedback-app evaluate {version.name}")
     settings = gate_settings(project)
-    decided = verdicts.verdict(version.kind, figures(found), settings)
+    measured = figures(found) if found else {}
+    decided = verdicts.verdict(version.kind, measured, settings, people[1] if people else None)
     result = GateResult(
         project_id=project.id,
         version_id=version.id,
         champion_id=rival.id if rival else None,
-        evaluation_id=found.id,
+        evaluation_id=found.id if found else None,
+        blind_test_id=people[0].id if people else None,
         verdict=decided.verdict,
         settings=settings.model_dump(mode="json"),
         figures={"rows": [row.as_dict() for row in decided.rows], "why": decided.why},
@@ -59,6 +63,18 @@ def judge(session: Session, project: Project, version: ModelVersion, user: User 
     session.flush()
     audit.record(session, user, "model.judge", version.name, project, verdict=decided.verdict.value, why=decided.why)
     return result
+
+
+def canary_share(session: Session, project: Project) -> float:
+    """Of new items, those in which the newest candidate writes one completion: 0 without one, and once it is judged."""
+    first, second = champion(session, project), newest_candidate(session, project)
+    if second is None or second.folder is None or (first is not None and second.number < first.number):
+        return 0.0
+    result = latest_result(session, second)
+    against = first.id if first is not None else None
+    if result is not None and result.champion_id == against and result.verdict is not GateVerdict.INCONCLUSIVE:
+        return 0.0
+    return gate_settings(project).canary_share
 
 
 def row_of(result: GateResult | None) -> dict[str, Any] | None:

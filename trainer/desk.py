@@ -15,6 +15,7 @@ from storage.configs import SamplingSettings, parse
 from storage.engine import read_only
 from storage.enums import CompletionOrigin
 from storage.errors import FeedbackError
+from storage.gate import canary_share
 from storage.models import Completion, ModelVersion, Prompt, Run
 from storage.prompts import PLAYGROUND_SOURCE, content_hash
 from storage.registry import base_version, champion, list_versions
@@ -22,7 +23,6 @@ from storage.rule_scope import rule_book
 from storage.runs import get_run
 from storage.turns import Turn, WrittenTurn
 from trainer.bridge import challenger
-from trainer.filling import CANDIDATE_SHARE
 from trainer.folder import RunFolder
 from trainer.place import Place, adapter_of
 
@@ -81,7 +81,7 @@ class Desk:
         # The same turn, taken up again after a loss, is answered the same.
         rng = random.Random(f"playground {turn.key}")
         versions = [first, first]
-        if second is not None and rng.random() < CANDIDATE_SHARE:
+        if second is not None and rng.random() < canary_share(session, run.project):
             versions[rng.randrange(2)] = second
         for version in versions:
             if version.name not in self._adapters:
@@ -93,7 +93,7 @@ class Desk:
             "rules": asked.rules,
             "versions": [version.name for version in versions],
             "adapters": {version.name: self._adapters[version.name] for version in versions},
-            "sampling": parse(SamplingSettings, run.project.sampling).model_dump(),
+            "sampling": parse(SamplingSettings, run.project.sampling).plain(),
             "seed": rng.randrange(2**30),
             "avoid": _written_before(session, run, turn),
         }

@@ -10,20 +10,20 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from storage import resolution
+from storage.blind_tests import advance, running_test
 from storage.engine import read_only
-from storage.enums import ModelKind, RunKind, RunStatus
+from storage.enums import RunKind, RunStatus
 from storage.errors import Conflict, FeedbackError
+from storage.gate import canary_share
 from storage.items import prompts_to_generate, queue_counts
 from storage.models import Project, Run, utc_now
 from storage.projects import list_projects
-from storage.registry import champion, newest_candidate
 from storage.training import queue_generate
 
 log = logging.getLogger(__name__)
 
 FIRST = 4  # items of the first run into an empty queue: somebody is waiting
 MOST = 64  # items a run: a promotion or a cancel is never far away
-CANDIDATE_SHARE = 0.25  # of items that compare the champion with a newer candidate
 _PATIENCE = timedelta(seconds=20)  # after a failed run, doubled for each further failure in a row
 _LONGEST = timedelta(minutes=30)
 
@@ -34,14 +34,16 @@ def fill_queues(sessions: sessionmaker[Session], default_base_model: str, now: d
     Where nothing is short, a promotion is followed by what the new champion says to old critiques (storage.resolution).
     """
     moment = now or utc_now()
-    short, asking = [], []
+    short, asking, testing = [], [], []
     with read_only(sessions) as session:
         for project in list_projects(session):
+            testing += [project.id] if running_test(session, project) else []
             wanted = _wanted(session, project, moment)
             if wanted is not None:
                 short.append((project.id, *wanted))
             elif not _writing(session, project) and resolution.due(session, project):
                 asking.append(project.id)
+    _advance_tests(sessions, testing)
     queued = _ask_again(sessions, asking)
     for project_id, items, cause in short:
         try:
@@ -55,6 +57,13 @@ def fill_queues(sessions: sessionmaker[Session], default_base_model: str, now: d
         except FeedbackError as error:
             log.warning("queue of project %s not filled: %s", project_id, error)
     return queued
+
+
+def _advance_tests(sessions: sessionmaker[Session], project_ids: Sequence[int]) -> None:
+    """Take the newest pairs into blind tests before people judge them."""
+    for project_id in project_ids:
+        with sessions.begin() as session:
+            advance(session, session.get_one(Project, project_id))
 
 
 def _ask_again(sessions: sessionmaker[Session], project_ids: Sequence[int]) -> list[int]:
@@ -111,6 +120,6 @@ def _resting(recent: Sequence[Run], now: datetime) -> bool:
 
 
 def _mixed(session: Session, project: Project) -> dict[str, float]:
-    first, second = champion(session, project), newest_candidate(session, project, ModelKind.POLICY)
-    newer = second is not None and second.folder is not None and (first is None or second.number > first.number)
-    return {"candidate_share": CANDIDATE_SHARE} if newer else {}
+    """The share of items in which the newest candidate writes too: all in a blind test, some until it is judged."""
+    share = 1.0 if running_test(session, project) is not None else canary_share(session, project)
+    return {"candidate_share": share} if share else {}

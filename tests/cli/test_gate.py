@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage import registry
+from storage import projects, registry
 from tests import factories
 from tests.cli.conftest import Cli
 
@@ -30,4 +30,14 @@ def test_a_version_is_judged_and_promoted_on_the_command_line(cli: Cli, store: s
     assert (passed.code, passed.json["verdict"], passed.json["champion"]) == (0, "pass", "policy-v0")
     shown = cli("models", "show", "policy-v1", "--json").json
     assert (shown["gate"]["verdict"], shown["evaluation"]["against"]) == ("pass", "policy-v0")
+    started = cli("blind-test", "start", "policy-v1")
+    assert (started.code, "add prompts first" in started.error) == (1, True)
+    with store.begin() as session:
+        factories.make_prompt(session, projects.get_project(session, "care"))
+    started = cli("blind-test", "start", "policy-v1", "--json").json
+    assert (started["state"], started["needed"], started["error"]) == ("running", 230, 0.05)
+    shown = cli("blind-test", "show").out
+    assert "about 230 more decided comparisons; 0 pairs wait in the queue" in shown
+    assert cli("blind-test", "stop", "--json").json["state"] == "stopped"
+    assert "has ended: stopped" in cli("blind-test", "stop").error
     assert cli("models", "promote", "policy-v1", "--json").json["previous"] == "policy-v0"

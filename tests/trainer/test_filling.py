@@ -8,17 +8,18 @@ from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage import annotations, registry
+from storage import annotations, blind_tests, gate, registry
 from storage.annotations import CritiqueInput, Submission
 from storage.engine import read_only
 from storage.enums import RunKind, RunStatus, Split
-from storage.models import Project, Run, utc_now
+from storage.models import Completion, Project, Run, utc_now
 from storage.projects import update_project
 from storage.runs import claim_run, finish_run, list_runs
 from tests.factories import (
     make_annotation,
     make_item,
     make_items,
+    make_judgeable,
     make_lease,
     make_project,
     make_prompt,
@@ -93,12 +94,46 @@ def test_runs_that_bring_nothing_are_not_repeated_at_once(sessions: sessionmaker
     assert len(_fill(sessions, now=now + timedelta(minutes=5))) == 1
 
 
-def test_a_newer_candidate_is_mixed_in(sessions: sessionmaker[Session]) -> None:
+def test_a_newer_candidate_is_mixed_in_until_it_is_judged_and_everywhere_in_a_blind_test(
+    sessions: sessionmaker[Session],
+) -> None:
     project_id = _project(sessions)
     with sessions.begin() as session:
         make_version(session, session.get_one(Project, project_id))
     (run,) = _fill(sessions)
-    assert 0 < run.config["candidate_share"] < 1
+    assert run.config["candidate_share"] == 0.25
+    _finish(sessions, run, RunStatus.SUCCEEDED, items=1)
+    with sessions.begin() as session:
+        project = session.get_one(Project, project_id)
+        version = registry.get_version(session, project, "policy-v1")
+        update_project(session, project, gate_settings={"canary_share": 0.4})
+        test = blind_tests.start(session, project, version, default_base_model="starter")
+        pair = make_item(session, project)
+        for place, by in enumerate((version, registry.champion(session, project))):
+            session.get_one(Completion, pair.members[place].completion_id).model_version_id = by.id
+        test_id = test.id
+    with read_only(sessions) as session:
+        run = list_runs(session)[0]
+    assert run.config["candidate_share"] == 1.0
+    _finish(sessions, run, RunStatus.SUCCEEDED, items=1)
+    (run,) = _fill(sessions)
+    assert run.config["candidate_share"] == 1.0
+    with sessions.begin() as session:
+        test = blind_tests.get_test(session, session.get_one(Project, project_id))
+        assert (test.id, blind_tests.standing(session, test).waiting) == (test_id, 1)
+        blind_tests.stop(session, test, None)
+    _finish(sessions, run, RunStatus.SUCCEEDED, items=1)
+    (run,) = _fill(sessions)
+    assert run.config["candidate_share"] == 0.4
+    _finish(sessions, run, RunStatus.SUCCEEDED, items=1)
+    with sessions.begin() as session:
+        project = session.get_one(Project, project_id)
+        make_judgeable(
+            session, registry.get_version(session, project, "policy-v1"), registry.champion(session, project)
+        )
+        gate.judge(session, project, registry.get_version(session, project, "policy-v1"))
+    (run,) = _fill(sessions)
+    assert run.config["candidate_share"] == 0.0
 
 
 # --- periodic training ---

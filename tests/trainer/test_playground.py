@@ -16,6 +16,7 @@ from storage.configs import SamplingSettings
 from storage.engine import read_only
 from storage.enums import RunKind, RunStatus, TurnState
 from storage.models import Assignment, Completion, Conversation, Project, Run
+from storage.projects import update_project
 from storage.registry import get_version, promote
 from tests.factories import make_project, make_user
 from tests.trainer.conftest import FolderMaker
@@ -179,8 +180,8 @@ def test_a_new_champion_writes_from_the_next_message_on_and_projects_take_turns(
     work(worker, lambda: run_of(sessions, training).status.ended)
 
     def next_versions(share: float) -> list[str]:
-        monkeypatch.setattr("trainer.desk.CANDIDATE_SHARE", share)
         with sessions.begin() as session:
+            update_project(session, session.get_one(Project, project_id), gate_settings={"canary_share": share})
             playground.begin_anew(session, session.get_one(Conversation, talk))
         send(sessions, project_id, ann, "parcel late")
         work(worker, lambda: talk_of(sessions, talk).state is TurnState.WRITTEN)
