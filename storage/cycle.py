@@ -34,7 +34,7 @@ from storage.training import queue_generate, queue_refine, queue_training
 
 _OPEN = (RunStatus.QUEUED, RunStatus.RUNNING)
 # Figures of a child that say in a word what came of it.
-_TOLD = ("train_pairs", "test_accuracy", "test_loss", "selected", "completions")
+_TOLD = ("train_pairs", "test_accuracy", "test_loss", "selected", "completions", "win_rate", "implicit_accuracy")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""Nothing is lost, whatever is killed: `python -m benchmarks.survive [--quick] [--json]`.
+
+50 kills (SIGKILL, at random moments, of the worker, of the process of a run, of the web process; of every connection to
+the database, on PostgreSQL) of an installation that trains the starter (reward models and DPO in turn) while a program
+sends feedback. Then: every run ended succeeded or failed with a reason; the losses of every run that was resumed equal
+those of a run of the same data and seed that nobody interrupted; no process outlived its worker; every registered
+artifact has the bytes it was registered with; every annotation that was acknowledged is there, once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks._kills import VICTIMS, Campaign, Found, moments
+from benchmarks._report import Bar, Outcome, run_benchmark
+from benchmarks.store import postgres
+from storage.enums import RunKind
+from storage.schema import upgrade
+
+FULL, QUICK = 50, 6
+KINDS = (RunKind.DPO, RunKind.REWARD)
+# The process of a run is killed less often, as that ends the run.
+_CHANCES = {"worker": 5, "process": 2, "web": 2, "connection": 2}
+_AT_WORK = 0.7  # of these kills: once there is a checkpoint; else most would hit what is only starting
+
+
+def measure(args: argparse.Namespace) -> Outcome:
+    """Kill, look, count."""
+    kills, kinds = (QUICK, KINDS[:1]) if args.quick else (FULL, KINDS)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="feedback-benchmark-")))
+        url = f"sqlite:///{folder / 'feedback.db'}" if args.sqlite else stack.enter_context(postgres(folder))
+        upgrade(url)
+        campaign = Campaign(
+            folder, url, "starter", args.seed, max_steps=150, save_steps=10, eval_steps=10, max_length=128
+        )
+        reference: dict[RunKind, int] = {}
+        with campaign:
+            for kind in kinds:
+                reference[kind] = campaign.queue(kind)
+                campaign.finish()
+            _strike(campaign, kills, kinds)
+            campaign.finish()
+        found = campaign.look(reference)
+    return Outcome(_bars(found, kills), _extra(found))
+
+
+def _strike(campaign: Campaign, kills: int, kinds: tuple[RunKind, ...]) -> None:
+    rng, turn = random.Random(campaign.rng.random()), 0
+    names = [name for name in VICTIMS if name != "connection" or campaign.on_postgres]
+    while sum(campaign.found.kills.values()) < kills:
+        if campaign.open_run() is None:
+            campaign.queue(kinds[turn % len(kinds)])
+            turn += 1
+        victim = rng.choices(names, [_CHANCES[name] for name in names])[0]
+        if victim in ("worker", "process") and rng.random() < _AT_WORK:
+            campaign.wait(campaign.at_work)
+        campaign.pause(moments(rng, 0.7))
+        campaign.strike(victim)
+
+
+def _bars(found: Found, kills: int) -> list[Bar]:
+    return [
+        Bar("kills", sum(found.kills.values()), kills),
+        Bar("runs that ended in no way that was promised", len(found.unexplained), 0, "<="),
+        Bar("resumed runs whose losses were compared", found.compared, 1),
+        Bar("largest difference of a loss from the uninterrupted run's", found.difference, 1e-6, "<="),
+        Bar("processes that outlived their parent", len(found.orphans), 0, "<="),
+        Bar("artifacts with other bytes than registered", len(found.half), 0, "<="),
+        Bar("annotations acknowledged and lost", found.lost, 0, "<="),
+        Bar("annotations stored twice", found.twice, 0, "<="),
+    ]
+
+
+def _extra(found: Found) -> dict[str, object]:
+    return {
+        "killed": dict(found.kills),
+        "runs_ended": dict(found.ended),
+        "resumed": found.resumed,
+        "acknowledged": found.acknowledged,
+        "unexplained": found.unexplained,
+    }
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sqlite", action="store_true", help="on SQLite, which has no connections to kill")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_benchmark("survive", measure, arguments=_arguments))
