@@ -29,6 +29,14 @@ class SamplingSettings(Settings):
     temperature: float = Field(0.8, ge=0, le=4)
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(160, ge=1, le=4096)
+    # For the queue: of so many, the one with the highest mean - caution * spread of the reward ensemble; see
+    # storage.best_of, which says when that is refused. 1: each completion as it comes.
+    best_of: int = Field(1, ge=1, le=16)
+    caution: float = Field(1.0, ge=0, le=10)
+
+    def plain(self) -> dict[str, Any]:
+        """How a completion is sampled that nobody chooses among others."""
+        return self.model_dump(exclude={"best_of", "caution"})
 
 
 class TemplateSettings(Settings):

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from storage.artifacts import atomic_write, folder_sha256, publish_folder
+from storage.best_of import BestOf, best_of
 from storage.configs import AnnotationSettings, GenerateConfig, SamplingSettings, parse
 from storage.enums import CompletionOrigin, ItemKind, ModelKind, RunKind
 from storage.errors import NotEnoughData
@@ -69,7 +70,7 @@ def _training_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
         parent_version=parent.name if parent else None,
         snapshot_hash=run.snapshot.content_hash,
         seed=run.seed,
-        sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
+        sampling=parse(SamplingSettings, run.project.sampling).plain(),
         templates=parse(AnnotationSettings, run.project.annotation_settings or {}).templates.model_dump(),
     )
 
@@ -93,7 +94,13 @@ def _generate_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
     else:
         rows = _for_queue(session, run, settings, first, second)
     writers = [first] if second is None else [first, second]
-    add_log(session, run.id, rules_told(session, run.project, rows))
+    sampling = parse(SamplingSettings, run.project.sampling)
+    # What rules are trained on is written as the policy writes.
+    best = BestOf(1, None, "") if settings.for_rules else best_of(session, run.project, sampling, first.base_model)
+    rewards = rewards_for(session, run, first, place)
+    if best.chooser is not None and best.chooser.name not in rewards:
+        best = BestOf(1, None, f"best of n is off: {best.chooser.name} cannot be used now")
+    add_log(session, run.id, [*rules_told(session, run.project, rows), *([best.why] if best.why else [])])
     atomic_write(folder.requests, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     return Job(
         recipe=run.kind,
@@ -104,8 +111,9 @@ def _generate_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
         # Runs with one seed must not write the same completions again for the same prompt.
         seed=run.seed + 7919 * run.id,
         adapters={version.name: adapter_of(version, place.home) for version in writers},
-        rewards=rewards_for(session, run, first, place),
-        sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
+        rewards=rewards,
+        chooser=best.chooser.name if best.chooser else None,
+        sampling=sampling.plain() | ({"best_of": best.n, "caution": sampling.caution} if best.n > 1 else {}),
     )
 
 
@@ -196,7 +204,7 @@ def enter_completions(session: Session, run: Run, folder: RunFolder, result: dic
                 CompletionOrigin.MODEL,
                 model_version_id=versions[row["version"]].id,
                 run_id=run.id,
-                sampling=job.sampling,
+                sampling=job.sampling | row.get("chosen", {}),
                 seed=row["seed"],
                 token_count=row["token_count"],
                 mean_logprob=row["mean_logprob"],

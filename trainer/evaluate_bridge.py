@@ -76,7 +76,7 @@ def evaluate_job(session: Session, run: Run, config: dict[str, Any], folder: Run
         seed=run.seed,
         adapters=versions if policy else {},
         rewards=_judge(session, run, version, place) if policy else {k: v for k, v in versions.items() if v},
-        sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
+        sampling=parse(SamplingSettings, run.project.sampling).plain(),
         evaluated=version.name,
         against=rival.name if rival else None,
         formats=list(parse(AnnotationSettings, run.project.annotation_settings or {}).formats),

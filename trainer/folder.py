@@ -51,6 +51,7 @@ class Job(BaseModel):
     )  # generate: version name -> adapter folder, None: base
     rewards: dict[str, str] = Field(default_factory=dict)  # generate: reward version name -> adapter folder
     sampling: dict[str, Any] = Field(default_factory=dict)  # generate: storage.configs.SamplingSettings
+    chooser: str | None = None  # generate: the one of `rewards` that chooses the best of n
     templates: dict[str, Any] = Field(default_factory=dict)  # refine and others: storage.configs.TemplateSettings
     evaluated: str | None = None  # evaluate: the version, one of `adapters`, or of `rewards`
     against: str | None = None  # evaluate: what it is compared with

@@ -60,7 +60,7 @@ def refine_job(session: Session, run: Run, config: dict[str, Any], folder: RunFo
         seed=run.seed + 7919 * run.id,
         adapters={refiner.name: adapter_of(refiner, place.home)},
         rewards=rewards_for(session, run, refiner, place),
-        sampling=parse(SamplingSettings, run.project.sampling).model_dump(),
+        sampling=parse(SamplingSettings, run.project.sampling).plain(),
         templates=parse(AnnotationSettings, run.project.annotation_settings or {}).templates.model_dump(),
     )
     folder.write_job(job)

@@ -217,7 +217,7 @@ class NewRun(OfProject):
 
     kind: RunKind | Literal["auto"] = Field(description="`auto` looks at what was collected and chooses.")
     settings: dict[Annotated[str, StringConstraints(max_length=60)], bool | int | float | str | None] = Field(
-        {}, max_length=50, description="What `feedback-app train` takes as name=value."
+        {}, max_length=50, description="What `feedback-app train` takes as name=value; of `evaluate` also `version`."
     )
 
 

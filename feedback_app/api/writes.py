@@ -17,7 +17,7 @@ from feedback_app.api.feedback import FORMAT, Asked, Given, fits, prompt_of, sto
 from feedback_app.api.reads import run_shown
 from feedback_app.handlers.context import Context
 from feedback_app.together import Together
-from storage import audit, auto, cycle, training
+from storage import audit, auto, cycle, evaluations, training
 from storage.enums import CompletionOrigin, ItemKind, RunKind, TokenScope
 from storage.idempotency import Keyed
 from storage.ingest.bulk import look_up
@@ -110,6 +110,8 @@ def _queue_run(ctx: Context, session: Session, access: Access, body: s.NewRun) -
         run = training.queue_generate(session, project, body.settings, **base)
     elif body.kind is RunKind.REFINE:
         run = training.queue_refine(session, project, body.settings, **base)
+    elif body.kind is RunKind.EVALUATE:
+        run = evaluations.queue_evaluation_of(session, project, body.settings, **base)
     else:
         run = training.queue_training(session, project, body.kind, body.settings, home=ctx.settings.home, **base)
     audit.record(session, access.user, "run.start", f"run {run.id}", project, kind=run.kind.value, by="api")

@@ -26,6 +26,7 @@ MAX_CRITERIA = 20
 WEIGHTS = tuple(SourceWeights.model_fields)  # of a training policy
 RESOLUTION_FIELDS = ("resolution_below", "resolution_least")  # of a training policy
 CYCLE_FIELDS = ("steps", "recipe")  # of cycle settings
+SAMPLING_FIELDS = ("temperature", "top_p", "max_new_tokens", "best_of", "caution")
 SHARES = ("review_share", "resolution_share")  # of annotation settings
 
 
@@ -79,11 +80,12 @@ def save(ctx: Context, name: str | None, project: str | None, values: Mapping[st
                 "playground": values.get("playground") is not False,
                 "daily_target": whole(values.get("daily_target"), "daily target"),
                 **{name: values[name] for name in SHARES if name in values},
+                **({"formats": text(values["formats"], "formats", 10_000)} if "formats" in values else {}),
                 **from_fields(ctx, found, values),
             },
             "overlap": whole(values.get("overlap"), "annotators per item"),
             "queue_target": whole(values.get("queue_target"), "items kept ready"),
-            "sampling": {key: values.get(key) for key in ("temperature", "top_p", "max_new_tokens")},
+            "sampling": {**found.sampling, **{key: values[key] for key in SAMPLING_FIELDS if key in values}},
             "training_policy": {
                 **{name: given[name] for name in WEIGHTS if name in given},
                 "mode": to_enum(PolicyMode, values.get("mode"), "training mode").value,

@@ -13,7 +13,7 @@ from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.project import due_of
 from feedback_app.handlers.values import number, parse_pairs, to_enum, whole
-from storage import audit, auto, cycle, members, run_events, runs, training
+from storage import audit, auto, cycle, evaluations, members, run_events, runs, training
 from storage.auto import Choice
 from storage.critique_configs import RECIPES
 from storage.enums import RunKind, RunStatus
@@ -113,6 +113,8 @@ def _queue(
         return training.queue_generate(session, project, own, default_base_model=base, user=user)
     if wanted is RunKind.REFINE:
         return training.queue_refine(session, project, own, default_base_model=base, user=user)
+    if wanted is RunKind.EVALUATE:
+        return evaluations.queue_evaluation_of(session, project, own, default_base_model=base, user=user)
     fitting = _of_kind(wanted, values, own)
     return training.queue_training(session, project, wanted, fitting, home=home, default_base_model=base, user=user)
 

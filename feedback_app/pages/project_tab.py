@@ -37,6 +37,9 @@ _FIELDS = (
     "temperature",
     "top_p",
     "max_new_tokens",
+    "best_of",
+    "caution",
+    "formats",
     "mode",
     "every_n",
     "cron",
@@ -140,6 +143,34 @@ class ProjectTab:
             fields["temperature"] = gr.Number(0.8, label=later("Temperature"), min_width=90)
             fields["top_p"] = gr.Number(1.0, label=later("Top-p"), min_width=90)
             fields["max_new_tokens"] = gr.Number(160, label=later("Max. tokens"), precision=0, min_width=90)
+        with gr.Row():
+            fields["best_of"] = gr.Number(
+                1,
+                label=later("Best of"),
+                info=later("So many are sampled for each that is kept, by the reward model; 1: each as it comes."),
+                precision=0,
+                minimum=1,
+                maximum=16,
+                min_width=150,
+            )
+            fields["caution"] = gr.Number(
+                1.0,
+                label=later("Caution"),
+                info=later("Times the spread of its heads, taken off the reward."),
+                minimum=0,
+                maximum=10,
+                step=0.1,
+                min_width=150,
+            )
+        fields["formats"] = gr.Textbox(
+            label=later("Format checks"),
+            info=later(
+                "NAME: KIND VALUE, one a line: contains, lacks, matches, at_most, at_least. Evaluations count it."
+            ),
+            lines=2,
+            max_lines=10,
+            elem_id="op-formats",
+        )
 
     @property
     def outputs(self) -> list[Any]:
@@ -192,6 +223,9 @@ def values(view: ProjectView) -> list[Any]:
         sampling.temperature,
         sampling.top_p,
         sampling.max_new_tokens,
+        sampling.best_of,
+        sampling.caution,
+        "\n".join(view.annotating.formats),
         policy.mode.value,
         policy.every_n,
         policy.cron,

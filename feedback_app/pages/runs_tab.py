@@ -34,6 +34,7 @@ KINDS = [
     (later("Policy (SDFT)"), RunKind.SDFT.value),
     (later("Reward model"), RunKind.REWARD.value),
     (later("Completions"), RunKind.GENERATE.value),
+    (later("Evaluation"), RunKind.EVALUATE.value),
 ]
 _MORE_HINT = later("One name=value a line, e.g. max_steps=40, lora_r=8, rating_margin=0.5; for completions: prompts=50")
 
@@ -322,6 +323,10 @@ def _sentence(kind: Any) -> str:
         RunKind.SDFT.value: t("For large models: the model that sees the critiques teaches the one that does not."),
         RunKind.REWARD.value: t("A model that scores completions as the annotators would."),
         RunKind.GENERATE.value: t("Completions for the prompts that need them most, for annotators to judge."),
+        RunKind.EVALUATE.value: t(
+            "Measures a version beside the champion on prompts that never train: the newest candidate, or the one that "
+            "“More settings” names, as in version=policy-v3."
+        ),
     }.get(str(kind), "")
 
 

@@ -4,17 +4,19 @@ requests.jsonl, one object a prompt: {"prompt_id", "messages", "versions": [one 
 "prompt": the messages without rules, which is what is scored, "rules": those in `messages` as [[rule, revision]]}.
 out/completions.jsonl, one object a completion: {"prompt_id", "version", "text", "token_count", "mean_logprob",
 "latency_ms", "seed", "rules", "scores": {reward version: its reward}, "spreads": {those that are ensembles: how far
-their heads are apart}}; a prompt's completions stand together.
+their heads are apart}, "chosen": how, of several}; a prompt's completions stand together.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from storage.best_of import moved
 from storage.configs import GenerateConfig, SamplingSettings, parse
 from storage.errors import ModelUnusable
 from storage.models import Message
@@ -39,12 +41,17 @@ class _Prompt:
         """The versions that still owe a completion."""
         owed = list(self.versions)
         for version, _ in self.kept:
-            owed.remove(version)
+            if version in owed:  # there may be more than were asked for, to choose from
+                owed.remove(version)
         return owed
 
 
 def run(folder: RunFolder, job: Job) -> dict[str, Any]:
-    """Execute a generate run; returns its counts."""
+    """Execute a generate run; returns its counts.
+
+    With `best_of` in its sampling, so many are sampled for each completion that is wanted, and the reward model that
+    the job names chooses (`storage.best_of`).
+    """
     config = parse(GenerateConfig, job.config)
     sampling = parse(SamplingSettings, job.sampling)
     prompts = [
@@ -73,7 +80,8 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
 
     duplicates = tokens = 0
     for round_number in range(ROUNDS):
-        owed = [(prompt, version) for prompt in prompts for version in prompt.missing()]
+        times = sampling.best_of if round_number == 0 else 1
+        owed = [(prompt, version) for prompt in prompts for version in prompt.missing() for _ in range(times)]
         if not owed:
             break
         seed = job.seed + 100_003 * round_number
@@ -87,10 +95,12 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
                 continue
             prompt.seen.add(completion.text)
             prompt.kept.append((version, completion))
-        folder.progress(sum(len(prompt.kept) for prompt in prompts), wanted)
+        folder.progress(sum(min(len(prompt.kept), len(prompt.versions)) for prompt in prompts), wanted)
 
     del generate  # its model makes room for that of the rewards
     scores = iter(_scores(folder, job, config, prompts))
+    if sampling.best_of > 1:
+        scores = iter(_choose(job, sampling, prompts, list(scores)))
     complete = [prompt for prompt in prompts if not prompt.missing()]
     fresh = folder.path / "out.partial"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -114,6 +124,38 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
         "duplicates_dropped": duplicates,
         "prompts_without_enough": len(prompts) - len(complete),
     }
+
+
+def _choose(
+    job: Job, sampling: SamplingSettings, prompts: list[_Prompt], scores: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Leave each prompt the best of what was sampled for it; returns their scores, with how they were chosen.
+
+    What a version sampled is divided evenly among the completions that it owes, and the best of each part is kept.
+    """
+    each, chosen = iter(scores), []
+    how = {"best_of": sampling.best_of, "caution": sampling.caution, "chosen_by": job.chooser}
+    how["kl_at_most"] = moved(sampling.best_of)
+    for prompt in prompts:
+        pool = [(one, next(each)) for one in prompt.kept]
+        prompt.kept = []
+        for version in dict.fromkeys(prompt.versions):
+            own = [entry for entry in pool if entry[0][0] == version]
+            places = min(prompt.versions.count(version), len(own))
+            for place in range(places):
+                best, said = max(own[place::places], key=lambda entry: _worth(job, sampling, entry[1]))
+                prompt.kept.append(best)
+                judged = job.chooser in said["scores"]
+                chosen.append({**said, "chosen": how if judged else {"best_of": 1}})
+    return chosen
+
+
+def _worth(job: Job, sampling: SamplingSettings, said: dict[str, Any]) -> float:
+    """Mean minus `caution` times the spread; what could not be scored comes last."""
+    name = job.chooser or ""
+    if name not in said["scores"]:
+        return -math.inf
+    return float(said["scores"][name] - sampling.caution * said["spreads"].get(name, 0.0))
 
 
 def _scores(folder: RunFolder, job: Job, config: GenerateConfig, prompts: list[_Prompt]) -> list[dict[str, Any]]:
