@@ -47,13 +47,34 @@ def publish_folder(source: Path, destination: Path) -> str:
     try:
         shutil.copytree(source, temporary)
         digest = folder_sha256(temporary)
-        for path in [*temporary.rglob("*"), temporary]:
-            _sync(path)
-        temporary.rename(destination)
-        _sync(destination.parent)
+        _put_in_place(temporary, destination)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return digest
+
+
+def write_folder(destination: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary folder beside `destination`, then put it in place; on any error nothing is left.
+
+    Raises `Conflict` when the destination is there already.
+    """
+    if destination.exists():
+        raise Conflict(f"{destination} is there already; name a new folder")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(destination)
+    try:
+        temporary.mkdir()
+        write(temporary)
+        _put_in_place(temporary, destination)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, destination: Path) -> None:
+    for path in [*temporary.rglob("*"), temporary]:
+        _sync(path)
+    temporary.rename(destination)
+    _sync(destination.parent)
 
 
 def _published_already(source: Path, destination: Path) -> str:

@@ -80,7 +80,7 @@ def _lines(names: list[str], result: Comparison, texts: list[Written]) -> list[A
 
 
 def _row(one: Measured) -> tuple[Any, ...]:
-    cells = []
+    cells: list[str | None] = []
     for value in one.values:
         if value is None or value.value is None:
             cells.append(None)

@@ -8,6 +8,7 @@ import typer
 
 from feedback_app.commands import lineage as lineage_commands
 from feedback_app.commands.compare import compare
+from feedback_app.commands.export_version import export
 from feedback_app.commands.shared import JsonFlag, OptionalProject, emit, open_store, pick_project, table
 from feedback_app.commands.train import flatten
 
@@ -148,3 +149,4 @@ def _summary(version: ModelVersion, stands: Standing) -> dict[str, Any]:
 
 lineage_commands.register(app)
 app.command()(compare)
+app.command()(export)

@@ -156,3 +156,6 @@ def test_lineage_and_compare_are_told_on_the_command_line(cli: Cli, store: sessi
     assert [(one["version"], one["removed"]) for one in both["data"]] == [("policy-v2", 1)]
     assert "1 removed" in cli("models", "compare", "policy-v1", "policy-v2").out
     assert "2 to 4 versions" in cli("models", "compare", "policy-v1").error
+    assert "nothing to export" in cli("models", "export", "policy-v0", "--out", "nowhere").error
+    assert "is missing" in cli("models", "export", "policy-v1", "--out", "nowhere").error, "the factory writes no files"
+    assert not Path("nowhere").exists()
