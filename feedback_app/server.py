@@ -131,7 +131,7 @@ def _mount_pages(app: FastAPI, ctx: Context, pages: dict[str, Blocks]) -> FastAP
         ("/play", play.build, policies.EVERYONE, theme.head("play")),
         ("/operate", operate.build, policies.OPERATORS, theme.head("operate")),
     ):
-        pages[path] = build(ctx)
+        pages[path] = _built(build, ctx)
         # By default it looks a thousand times a second whether something has been asked, on each page.
         pages[path]._queue.sleep_when_free = QUEUE_LOOK
         app = gr.mount_gradio_app(
@@ -156,6 +156,19 @@ def _mount_pages(app: FastAPI, ctx: Context, pages: dict[str, Blocks]) -> FastAP
             # "startup-events": a second worker on the same jobs, whose end stops the queue for everybody.
             mount.app.startup_events_triggered = True  # type: ignore[attr-defined]  # a Gradio App
     return app
+
+
+def _built(build: Callable[[Context], Blocks], ctx: Context) -> Blocks:
+    """A page's blocks. Gradio makes a whole application of routes three times while blocks are built, of which the one
+    made by `mount_gradio_app` replaces all: without them the first page is there a second earlier."""
+    from gradio.routes import App
+
+    make = App.create_app
+    App.create_app = staticmethod(lambda *_, **__: None)  # put back at once
+    try:
+        return build(ctx)
+    finally:
+        App.create_app = make
 
 
 async def _denied(scope: Scope, receive: Receive, send: Send) -> None:
