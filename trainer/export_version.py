@@ -9,13 +9,13 @@ OUT/merged/            the base model's weights with the adapter added, and the 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from storage.artifacts import write_folder
 from storage.enums import ModelKind
+from storage.export.adapter import CONFIG, portable_config
 from storage.export.model_card import ADAPTER, MERGED, CardFacts, model_card
 from trainer.ensemble import heads_of
 from trainer.place import adapter_of
@@ -66,11 +66,7 @@ def sums_of(folder: Path) -> dict[str, str]:
 
 def _write_adapter(source: Path, destination: Path, name: str, base: str) -> None:
     shutil.copytree(source, destination)
-    config = destination / "adapter_config.json"
-    known: dict[str, Any] = json.loads(config.read_text("utf-8"))
-    # Where the base model lies on this machine is nobody else's business; a hub's name is the same everywhere.
-    known["base_model_name_or_path"] = name
-    config.write_text(json.dumps(known, indent=2), "utf-8")
+    (destination / CONFIG).write_bytes(portable_config(source / CONFIG, name))
     load_tokenizer(base).save_pretrained(destination)
 
 

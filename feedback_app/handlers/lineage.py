@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from storage import members, rebuilding, registry, taint
 from storage.errors import NotFound
+from storage.export.adapter import adapter_files, heads_beside
+from storage.export.model_card import ADAPTER, card_facts, model_card
 from storage.lineage import Decided, Lineage, TaughtPage, Traced, decided, lineage, project_of_annotation, taught, trace
 from storage.models import ModelVersion, Run
 from storage.taint import Standing
@@ -59,6 +62,18 @@ def see_annotation(ctx: Context, name: str | None, annotation_id: int) -> Traced
         if not members.may_enter(session, user, found):
             raise NotFound(f"there is no annotation {annotation_id}")
         return trace(session, found, annotation_id)
+
+
+def download(ctx: Context, name: str | None, project: str, version: str) -> dict[str, Path | bytes]:
+    """The files of a version's adapter with its card, by their names in an archive."""
+    with ctx.reading(name, policies.export_data) as (session, user):
+        found = members.get_project(session, user, project)
+        facts = card_facts(session, registry.get_version(session, found, version))
+    files = adapter_files(facts.version, ctx.settings.home)
+    heads = heads_beside(ctx.settings.home / str(facts.version.folder))
+    card = model_card(facts, tokenizer=False, heads=heads)
+    inside: dict[str, Path | bytes] = {f"{ADAPTER}/{one}": content for one, content in files.items()}
+    return {"README.md": card.encode()} | inside
 
 
 def rebuild(ctx: Context, name: str | None, project: str, version: str) -> int:

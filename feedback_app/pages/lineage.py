@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from feedback_app.handlers import lineage as handlers
 from feedback_app.handlers.context import Context
@@ -15,6 +16,7 @@ from feedback_app.handlers.lineage import VersionLineage
 from feedback_app.i18n import day, listed, moment, plural, said, t
 from feedback_app.pages.plain import page
 from feedback_app.security import signed_in
+from feedback_app.zipped import zipped
 from storage.enums import RunStatus
 from storage.errors import FeedbackError
 from storage.lineage import Learned, Rewritten, Taught, Traced
@@ -34,6 +36,7 @@ class LineageRoutes:
             ("/lineage/annotation/{annotation}", "GET", self.annotation),
             ("/lineage/{project}/{version}", "GET", self.version),
             ("/lineage/{project}/{version}/rebuild", "POST", self.rebuild),
+            ("/lineage/{project}/{version}/adapter.zip", "GET", self.download),
         ):
             self.router.add_api_route(path, route, methods=[method], response_model=None)
 
@@ -68,6 +71,16 @@ class LineageRoutes:
             return await self._version(user.name, project, version, problem=said(error), status=422)
         return RedirectResponse(address_of(project, version), 303)
 
+    async def download(self, request: Request, project: str, version: str) -> Response:
+        """A version's adapter and card as one archive, written while it is sent."""
+        user = await signed_in(self.ctx.sessions, request)
+        if user is None:
+            return _to_login(address_of(project, version))
+        files = await anyio.to_thread.run_sync(handlers.download, self.ctx, user.name, project, version)
+        name = re.sub(r"[^\w-]+", "-", f"{project}-{version}", flags=re.ASCII).strip("-")
+        headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
+        return StreamingResponse(zipped(files), headers=headers, media_type="application/zip")
+
     async def _version(
         self, name: str, project: str, version: str, after: int = 0, tainted: bool = False, **more: Any
     ) -> Response:
@@ -81,6 +94,7 @@ class LineageRoutes:
             lead=_lead(view),
             address=here,
             tainted=_tainted(view),
+            download=f"{here}/adapter.zip" if view.version.folder else "",
             stations=_stations(view, here),
             chain=[_link(one, view.project) | {"how": _made(one)} for one in view.line.chain[1:]]
             or [{"link": here, "name": view.version.base_model, "tags": [], "how": t("the base model itself")}],

@@ -26,6 +26,8 @@ TEMPLATES = {
 {%- if one.link %}<a href="{{ one.link }}">{{ one.figure }}</a>{% else %}{{ one.figure }}{% endif %}</p>
 {% for line in one.lines %}<p class="muted">{{ line }}</p>{% endfor %}
 {% if one.bad %}<p class="bad">{{ one.bad }}</p>{% endif %}</li>{% endfor %}</ol></section>
+{% if download %}<p class="hint"><a href="{{ download }}">
+{{- t("Download the adapter with its model card") }}</a></p>{% endif %}
 <section><h2>{{ t("What it was trained from") }}</h2>
 <ol class="chain">{% for one in chain %}<li><a href="{{ one.link }}">{{ one.name }}</a>
 {% for tag in one.tags %}<span class="tag{{ ' bad' if tag.bad }}">{{ tag.label }}</span> {% endfor %}

@@ -46,14 +46,14 @@ def card_facts(session: Session, version: ModelVersion) -> CardFacts:
     )
 
 
-def model_card(facts: CardFacts, *, merged: bool, heads: int = 1) -> str:
-    """The card as Markdown; `merged`: the whole weights stand beside the adapter; `heads` of a reward model."""
+def model_card(facts: CardFacts, *, merged: bool = False, tokenizer: bool = True, heads: int = 1) -> str:
+    """The card as Markdown; `merged`: whole weights, `tokenizer`: a tokenizer is with it; `heads` of a reward model."""
     parts = [
         _header(facts),
         f"# {facts.project}: {facts.version.name}",
         _what(facts, heads),
         "## Loading it",
-        _loading(facts, merged, heads),
+        _loading(facts, merged, tokenizer, heads),
         "## What it rests on",
         _table(_origin(facts)),
         _taint(facts),
@@ -93,11 +93,12 @@ def _what(facts: CardFacts, heads: int) -> str:
     return f"A reward model, which scores completions: {version.base_model} after {how}.{several}"
 
 
-def _loading(facts: CardFacts, merged: bool, heads: int) -> str:
+def _loading(facts: CardFacts, merged: bool, tokenizer: bool, heads: int) -> str:
     policy = facts.version.kind is ModelKind.POLICY
     kind = "AutoModelForCausalLM" if policy else "AutoModelForSequenceClassification"
     labels = "" if policy else f", num_labels={heads}"
     base = "<folder of the starter model>" if facts.version.base_model == STARTER else facts.version.base_model
+    tokens = ADAPTER if tokenizer else base
     lines = [
         "```python",
         "from peft import PeftModel",
@@ -105,7 +106,7 @@ def _loading(facts: CardFacts, merged: bool, heads: int) -> str:
         "",
         f"base = {kind}.from_pretrained({json.dumps(base)}{labels})",
         f'model = PeftModel.from_pretrained(base, "{ADAPTER}")',
-        f'tokenizer = AutoTokenizer.from_pretrained("{ADAPTER}")',
+        f"tokenizer = AutoTokenizer.from_pretrained({json.dumps(tokens)})",
         "```",
     ]
     if merged:

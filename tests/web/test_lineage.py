@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
+from io import BytesIO
 from urllib.parse import quote
+from zipfile import ZipFile
 
 import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from storage import accounts, annotations, projects, registry
+from storage.artifacts import folder_sha256
 from storage.enums import Role, Split
 from storage.models import Annotation, Critique, Project, Run
 from storage.snapshots import build_snapshot
@@ -70,6 +75,31 @@ def test_an_operator_walks_from_a_version_to_its_annotations_and_back(
     refused = operator.post(f"{here}/rebuild")
     assert refused.status_code == 422
     assert f"is being rebuilt by run {run.id}" in refused.text
+
+
+def test_an_operator_downloads_the_adapter_with_its_card(house: House, told: Told, as_user: SignIn) -> None:
+    operator = as_user(house.person(Role.OPERATOR))
+    address = f"/lineage/{quote(told.project)}/{told.version}/adapter.zip"
+    weights = random.Random(0).randbytes(2_500_000)
+    folder = house.settings.home / "artifacts" / told.project
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "base_model_name_or_path": "/home/me/base"}))
+    with house.sessions.begin() as session:
+        version = registry.get_version(session, projects.get_project(session, told.project), told.version)
+        version.folder, version.sha256 = str(folder.relative_to(house.settings.home)), folder_sha256(folder)
+    answer = operator.get(address)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+    assert answer.headers["content-disposition"].endswith(f'{told.version}.zip"')
+    with ZipFile(BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert archive.read("adapter/adapter_model.safetensors") == weights
+        assert json.loads(archive.read("adapter/adapter_config.json")) == {"r": 4, "base_model_name_or_path": "starter"}
+        assert f"# {told.project}: {told.version}" in archive.read("README.md").decode()
+    (folder / "adapter_config.json").write_text("{}")
+    damaged = operator.get(address, headers={"accept": "text/html"})
+    assert (damaged.status_code, "were changed" in damaged.text) == (400, True)
+    assert operator.get(address.replace(told.version, "policy-v0")).status_code == 422
 
 
 def test_nobody_else_sees_where_a_version_comes_from(

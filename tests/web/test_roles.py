@@ -58,6 +58,7 @@ ROUTES = {
     ("GET", "/lineage/annotation/{annotation}"): OPERATORS,
     ("GET", "/lineage/{project}/{version}"): OPERATORS,
     ("POST", "/lineage/{project}/{version}/rebuild"): OPERATORS,
+    ("GET", "/lineage/{project}/{version}/adapter.zip"): OPERATORS,
     # By an API token of such a person, never by their session: but the description, which they read in the browser.
     ("GET", "/api/v1/openapi.json"): OPERATORS,
     ("GET", "/api/v1/projects"): PEOPLE,
