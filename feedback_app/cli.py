@@ -29,6 +29,7 @@ from feedback_app.commands import (
     gate,
     gold,
     models,
+    monitor,
     projects,
     quality,
     rules,
@@ -74,6 +75,7 @@ app.add_typer(gold.app, name="gold")
 app.add_typer(rules.app, name="rules")
 app.command()(evaluate.evaluate)
 app.command()(gate.gate)
+app.command()(monitor.monitor)
 app.add_typer(blind_test.app, name="blind-test")
 app.command()(backup.backup)
 app.command()(backup.restore)

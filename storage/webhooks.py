@@ -39,6 +39,7 @@ class WebhookEvent(StrEnum):
     ANNOTATION = "annotation"
     RUN = "run"
     PROMOTION = "promotion"
+    ALERT = "alert"
 
 
 class Claimed(NamedTuple):

@@ -17,6 +17,7 @@ from storage.engine import read_only
 from storage.enums import RunKind
 from storage.errors import Conflict, FeedbackError
 from storage.models import Project, utc_now
+from storage.monitoring import needs_watching, watch
 from storage.projects import list_projects
 from storage.schedule import due
 from storage.training import queue_training
@@ -25,6 +26,7 @@ from trainer.cycle import advance_cycles
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 15
+WATCH_SECONDS = 60
 CYCLE_SECONDS = 1  # people follow a cycle: from one step to the next
 
 
@@ -51,8 +53,29 @@ def start_schedule(sessions: sessionmaker[Session], home: Path, default_base_mod
         max_instances=1,
         misfire_grace_time=None,
     )
+    scheduler.add_job(
+        _patiently,
+        "interval",
+        args=(lambda: watch_champions(sessions),),
+        seconds=WATCH_SECONDS,
+        coalesce=True,
+        max_instances=1,
+        misfire_grace_time=None,
+    )
     scheduler.start()
     return scheduler
+
+
+def watch_champions(sessions: sessionmaker[Session], now: datetime | None = None) -> list[int]:
+    """Raise and end the alerts of every project, however many workers look; returns the new alerts' ids."""
+    with read_only(sessions) as session:
+        wanted = [project.id for project in list_projects(session) if needs_watching(session, project)]
+    raised = []
+    for project_id in wanted:
+        with sessions.begin() as session:
+            alerts = watch(session, session.get_one(Project, project_id), now)
+            raised += [alert.id for alert in alerts]
+    return raised
 
 
 def _patiently(work: Callable[[], object]) -> None:

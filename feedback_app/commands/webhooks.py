@@ -17,7 +17,7 @@ def add(
     url: Annotated[str, typer.Argument(metavar="URL", help="https://host/path of the receiver.")],
     project: OptionalProject = None,
     event: Annotated[
-        list[str] | None, typer.Option("--event", help="annotation, run or promotion; may be repeated. [all]")
+        list[str] | None, typer.Option("--event", help="annotation, run, promotion or alert; may be repeated. [all]")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

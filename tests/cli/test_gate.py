@@ -41,3 +41,6 @@ def test_a_version_is_judged_and_promoted_on_the_command_line(cli: Cli, store: s
     assert cli("blind-test", "stop", "--json").json["state"] == "stopped"
     assert "has ended: stopped" in cli("blind-test", "stop").error
     assert cli("models", "promote", "policy-v1", "--json").json["previous"] == "policy-v0"
+    told = cli("monitor", "--json").json
+    assert (told["champion"]["instead_of"], told["versions"], told["alerts"]) == ("policy-v0", [], [])
+    assert "win_rate -, to hold: 0.5: too few judgements to say" in cli("monitor").out
