@@ -52,12 +52,15 @@ def measure(args: argparse.Namespace) -> Outcome:
 def _strike(campaign: Campaign, kills: int, kinds: tuple[RunKind, ...]) -> None:
     rng, turn = random.Random(campaign.rng.random()), 0
     names = [name for name in VICTIMS if name != "connection" or campaign.on_postgres]
+    if kills < FULL:
+        names.remove("process")  # so that one of the few runs is resumed to its end
     while sum(campaign.found.kills.values()) < kills:
         if campaign.open_run() is None:
             campaign.queue(kinds[turn % len(kinds)])
             turn += 1
-        victim = rng.choices(names, [_CHANCES[name] for name in names])[0]
-        if victim in ("worker", "process") and rng.random() < _AT_WORK:
+        first = not campaign.found.kills
+        victim = "worker" if first else rng.choices(names, [_CHANCES[name] for name in names])[0]
+        if victim in ("worker", "process") and (first or rng.random() < _AT_WORK):
             campaign.wait(campaign.at_work)
         campaign.pause(moments(rng, 0.7))
         campaign.strike(victim)

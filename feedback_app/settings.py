@@ -80,6 +80,13 @@ class Settings(BaseSettings):
         "with its /v1; empty: none. Whoever starts the worker decides where feedback is sent.",
     )
     refiner_key: str = Field("", description="The key of that endpoint; it is neither stored nor logged.")
+    checkpoint_days: float = Field(
+        7.0,
+        ge=0,
+        le=3650,
+        description="Days for which the checkpoints of a run that failed or was cancelled are kept, so that it can go "
+        "on; those of a run that succeeded are removed at once.",
+    )
     poll_seconds: float = Field(1.0, gt=0, le=60, description="Seconds between a worker's looks for queued runs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much the log files say: `debug`, `info`, `warning` or `error`."

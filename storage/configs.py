@@ -237,6 +237,7 @@ class TrainingSettings(Settings):
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16|float16)$")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     min_train_pairs: int = Field(16, ge=1)
+    time_limit: float | None = Field(None, gt=0, le=100_000)  # minutes of one attempt; then it fails, and can go on
 
 
 class RewardConfig(TrainingSettings):
@@ -270,6 +271,7 @@ class GenerateConfig(Settings):
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16|float16)$")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     threads: int | None = Field(None, ge=1)
+    time_limit: float | None = Field(None, gt=0, le=100_000)  # minutes
 
 
 class PlaygroundConfig(Settings):
@@ -302,9 +304,9 @@ def parse(kind: type[T], values: dict[str, Any]) -> T:
 
 
 def inherit(asked: dict[str, Any], parent_asked: dict[str, Any]) -> dict[str, Any]:
-    """`asked` with what was set for the parent version where nothing is said here; a step budget is never inherited."""
+    """`asked` with what was set for the parent version where nothing is said here; a budget is never inherited."""
     own = {key: value for key, value in asked.items() if value is not None}
-    return {key: value for key, value in parent_asked.items() if key != "max_steps"} | own
+    return {key: value for key, value in parent_asked.items() if key not in ("max_steps", "time_limit")} | own
 
 
 def scale_common(values: dict[str, Any], train_pairs: int, learning_rate: float) -> None:

@@ -39,6 +39,7 @@ class RefineConfig(RefinerSettings):
     dtype: str = Field("auto", pattern=_DTYPE)
     device: str = Field("auto", pattern=_DEVICE)
     threads: int | None = Field(None, ge=1)
+    time_limit: float | None = Field(None, gt=0, le=100_000)  # minutes; what was refined until then is kept
 
 
 class SftConfig(TrainingSettings):

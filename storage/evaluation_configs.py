@@ -18,3 +18,4 @@ class EvaluateConfig(Settings):
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16|float16)$")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     threads: int | None = Field(None, ge=1)
+    time_limit: float | None = Field(None, gt=0, le=100_000)  # minutes

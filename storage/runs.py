@@ -41,6 +41,7 @@ __all__ = [
     "release_run",
     "request_cancel",
     "requeue_lost",
+    "resume_run",
 ]
 
 _BESIDE = [kind for kind in RunKind if not kind.trains]  # may run beside a training of their project
@@ -245,6 +246,23 @@ def request_cancel(session: Session, run: Run, user: User | None, *, now: dateti
     if queued is not None:
         _tell(session, stored.id, stored.project_id, stored.kind, stored.status, stored.error)
     audit.record(session, user, "run.cancel", f"run {run.id}", session.get_one(Project, stored.project_id))
+    return stored
+
+
+def resume_run(session: Session, run: Run, user: User | None) -> Run:
+    """Put a run that failed or was cancelled back into the queue: it goes on from its last checkpoint, if it has one.
+
+    Raises `Conflict` for one that has not ended or has succeeded, and for a cycle.
+    """
+    stored = session.get_one(Run, run.id, with_for_update=True, populate_existing=True)
+    if stored.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
+        raise Conflict(f"run {run.id} is {stored.status.value}; only one that failed or was cancelled can go on")
+    if stored.kind is RunKind.CYCLE:
+        raise Conflict("a cycle that has ended cannot go on; resume the run of its last step, or start a new cycle")
+    stored.status, stored.attempts, stored.worker, stored.error = RunStatus.QUEUED, 0, None, None
+    stored.cancel_requested_at = stored.finished_at = stored.heartbeat_at = None
+    session.flush()
+    audit.record(session, user, "run.resume", f"run {run.id}", session.get_one(Project, stored.project_id))
     return stored
 
 

@@ -12,6 +12,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from storage.errors import TrainingFailed
+from trainer.checkpoints import seal
 from trainer.folder import RunFolder
 
 PROGRESS_SECONDS = 0.5
@@ -53,6 +54,10 @@ class EventCallback(TrainerCallback):
             control.should_training_stop = True
             control.should_save = True
         return control
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The checkpoint is whole."""
+        seal(self.folder.checkpoints / f"checkpoint-{state.global_step}")
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -24,6 +25,7 @@ from storage.models import Run
 from storage.runs import add_log, claim_run, finish_run, get_run, release_run
 from trainer.bridge import enter_completions, lay_out, publish_adapter
 from trainer.carry import Batch, EventTail, carry
+from trainer.checkpoints import newest_checkpoint
 from trainer.desk import Desk
 from trainer.evaluate_bridge import enter_evaluation
 from trainer.folder import RunFolder
@@ -38,6 +40,7 @@ BEAT_SECONDS = 1.0
 EAGER_SECONDS = 0.2  # until the first step: people wait for it
 TALK_POLL_SECONDS = 0.25  # somebody waits for the model of a playground to be loaded
 LOST_AFTER = timedelta(seconds=60)  # a machine that is short of everything is not dead
+KEEP_CHECKPOINTS = timedelta(days=7)
 GRACE_SECONDS = 20.0  # from CANCEL to a kill: a long evaluation batch may be under way
 
 
@@ -57,6 +60,7 @@ class WorkerSettings:
     device: str = "auto"
     webhook_private: bool = False
     lost_after: timedelta = LOST_AFTER  # a run whose worker was silent for so long is given to another
+    keep_checkpoints: timedelta = KEEP_CHECKPOINTS  # of runs that failed or were cancelled
     name: str = field(default_factory=_worker_name)
 
 
@@ -88,6 +92,8 @@ class _Live:
     desk: Desk | None = None  # of a playground run
     started: float = field(default_factory=time.monotonic)
     cancelled_at: float | None = None
+    limit: float | None = None  # minutes
+    late: bool = False  # it was stopped for that
     stepped: bool = False
     result: dict[str, Any] | None = None
     error: str | None = None
@@ -163,6 +169,7 @@ class Lane:
             if claimed is None:
                 return
             run_id, kind, project_id = claimed.id, claimed.kind, claimed.project_id
+            limit = claimed.config.get("time_limit")
         try:
             with self._sessions.begin() as session:
                 folder = lay_out(session, get_run(session, run_id), self._place)
@@ -175,7 +182,8 @@ class Lane:
         self._carry_over(run_id, tail)
         talks = kind is RunKind.PLAYGROUND
         desk = Desk(self._sessions, self._place, folder, run_id, project_id) if talks else None
-        self._live = _Live(run_id, kind, folder, Child(folder, nice=NICE if kind not in AT_ONCE else 0), tail, desk)
+        child = Child(folder, nice=NICE if kind not in AT_ONCE else 0)
+        self._live = _Live(run_id, kind, folder, child, tail, desk, limit=limit)
         log.info("run %s (%s) started", run_id, kind)
 
     def _carry_over(self, run_id: int, tail: EventTail) -> None:
@@ -199,7 +207,10 @@ class Lane:
             log.warning("run %s is another worker's by now; dropped here", live.run_id)
             live.child.kill()
             self._live = None
-        elif beat.cancel:
+        elif beat.cancel or live.late:
+            self._cancel(live)
+        elif live.limit is not None and self.age > 60 * live.limit:
+            live.late = True
             self._cancel(live)
 
     def _carry(self, live: _Live) -> Any:
@@ -229,6 +240,8 @@ class Lane:
         code = live.child.exit_code
         if live.result is not None:
             status, error = self._enter(live, live.result)
+        elif live.late and not beat.cancel:
+            status, error = RunStatus.FAILED, _too_long(live)
         elif code == CANCELLED or beat.cancel:
             status, error = RunStatus.CANCELLED, "cancelled"
         else:
@@ -288,7 +301,17 @@ class Lane:
             raise  # tried again at the next tick
         except Exception as error:  # whatever it is, it must not end the worker
             return RunStatus.FAILED, _reason(error)
+        shutil.rmtree(live.folder.checkpoints, ignore_errors=True)  # what is left of them, `trainer.tidy` removes
         return RunStatus.SUCCEEDED, None
+
+
+def _too_long(live: _Live) -> str:
+    if newest_checkpoint(live.folder) is None:
+        return f"the time limit of {live.limit:g} min was reached; raise time_limit, or give it less to do"
+    return (
+        f"the time limit of {live.limit:g} min was reached; its last state is kept: go on with "
+        f"feedback-app runs resume {live.run_id}"
+    )
 
 
 def _reason(error: Exception) -> str:

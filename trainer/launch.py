@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from trainer.folder import RunFolder
-from trainer.run import OK, execute, quiet_environment
+from trainer.run import DISK_FULL, FULL, OK, execute, quiet_environment
 
 NICE = 10  # training yields to the web and to generation
 
@@ -51,6 +51,8 @@ class Child:
         code = self.exit_code
         if code is None or code == OK:
             return None
+        if code == DISK_FULL:
+            return FULL
         if code == -signal.SIGKILL:
             return "the run's process was killed, most likely because memory ran out; lower batch_size or max_length"
         if code < 0:

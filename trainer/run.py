@@ -1,10 +1,12 @@
 """`python -m trainer.run RUN_DIR`: one run in one process, no SQL; the folder is the whole contract (trainer.folder).
 
-Exit codes: 0 finished, 1 failed with a reason in events.jsonl, 3 stopped because of CANCEL.
+Exit codes: 0 finished, 1 failed with a reason in events.jsonl, 3 stopped because of CANCEL, 4 the disk was too full
+even to say so.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -16,7 +18,8 @@ from storage.enums import RunKind
 from storage.errors import FeedbackError
 from trainer.folder import Cancelled, Job, RunFolder
 
-OK, FAILED, CANCELLED = 0, 1, 3
+OK, FAILED, CANCELLED, DISK_FULL = 0, 1, 3, 4
+FULL = "the disk is full; free some space, then queue the run again"
 AT_ONCE = frozenset({RunKind.GENERATE, RunKind.PLAYGROUND})  # people wait for these; other kinds yield to them
 
 
@@ -45,9 +48,16 @@ def execute(folder: RunFolder) -> int:
         folder.say("stopped: the run was cancelled")
         return CANCELLED
     except Exception as error:
-        traceback.print_exc()
         message, mendable = explain(error)
-        folder.emit("error", message=message, mendable=mendable)
+        if _disk_is_full(error):
+            from trainer.checkpoints import make_room
+
+            make_room(folder)  # also for the lines that follow
+        try:
+            traceback.print_exc()
+            folder.emit("error", message=message, mendable=mendable)
+        except OSError:
+            return DISK_FULL
         return FAILED
     return OK
 
@@ -75,16 +85,30 @@ def default_threads(kind: RunKind) -> int:
     return cores if kind is RunKind.GENERATE else max(1, cores // 2)
 
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+
+
 def explain(error: BaseException) -> tuple[str, bool]:
     """One line for people, and whether they can mend it; everything else keeps its traceback in log.txt."""
     text = " ".join(str(error).split())
     if isinstance(error, FeedbackError):
         return text, True
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
+    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _NO_MEMORY):
         return "out of memory; lower batch_size or max_length, or choose a smaller base model", True
-    if isinstance(error, OSError) and error.errno in (28, 122):
-        return "the disk is full; free some space, then queue the run again", True
+    if _disk_is_full(error):
+        return FULL, True
     return f"{type(error).__name__}: {text[:300]}; the run's log.txt has the traceback", False
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Also where a library that writes files by itself says so in words of its own, or in an error it caused."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    text = " ".join(str(error).split()).lower()
+    if any(sign in text for sign in ("no space left", "quota exceeded", "pytorchstreamwriter failed writing")):
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and _disk_is_full(cause)
 
 
 def main() -> int:

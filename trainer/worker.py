@@ -26,6 +26,7 @@ from trainer.filling import fill_queues
 from trainer.lane import Every, Lane, WorkerSettings
 from trainer.launch import warm_up
 from trainer.schedule import start_schedule
+from trainer.tidy import tidy
 
 __all__ = ["GROUPS", "Worker", "WorkerSettings", "kinds_of", "run_worker"]
 
@@ -41,6 +42,7 @@ GROUPS: dict[str, frozenset[RunKind]] = {
 LOOK_AFTER_LOST_SECONDS = 10.0
 FILL_SECONDS = 2.0
 TICK_SECONDS = 0.1
+TIDY_SECONDS = 600.0
 TALKS = 2  # projects whose playground is in memory at a time
 TALK_LOST_AFTER = timedelta(seconds=10)  # somebody waits: taken up again sooner than other runs
 TALK_SECONDS = 20.0  # before the playground of one project makes room for that of another
@@ -104,6 +106,7 @@ class Worker:
         self._look_after_lost = Every(LOOK_AFTER_LOST_SECONDS)
         self._look_after_talks = Every(TALK_LOST_AFTER.total_seconds() / 5)
         self._fill = Every(FILL_SECONDS)
+        self._tidy = Every(TIDY_SECONDS)
 
     def tick(self) -> None:
         """One look at everything; a database that cannot be reached is tried again later."""
@@ -115,6 +118,8 @@ class Worker:
             _patiently(lambda: self._requeue_lost(TALK_LOST_AFTER, [RunKind.PLAYGROUND]))
         if self._talks and self._make_room.now():
             _patiently(self._take_turns)
+        if self._tidy.now():
+            _patiently(lambda: tidy(self._sessions, self._settings.home, self._settings.keep_checkpoints))
         if RunKind.GENERATE in self._settings.kinds and self._fill.now():
             _patiently(lambda: fill_queues(self._sessions, self._settings.default_base_model))
 

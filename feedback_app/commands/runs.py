@@ -9,7 +9,7 @@ import typer
 from feedback_app.commands.shared import JsonFlag, OptionalProject, emit, open_store, table
 from feedback_app.commands.train import flatten, run_payload
 
-app = typer.Typer(help="Runs: list, show, cancel, read the log.", no_args_is_help=True)
+app = typer.Typer(help="Runs: list, show, cancel, resume, read the log.", no_args_is_help=True)
 RunId = Annotated[int, typer.Argument(metavar="RUN", min=1, help="The run's number.")]
 
 
@@ -82,6 +82,17 @@ def cancel(run: RunId, as_json: JsonFlag = False) -> None:
         status = row.status
     line = f"run {run} is {status}" if status.ended else f"run {run} is asked to stop"
     emit({"run": run, "status": status}, as_json, line)
+
+
+@app.command()
+def resume(run: RunId, as_json: JsonFlag = False) -> None:
+    """Let a run that failed or was cancelled go on from its last checkpoint."""
+    from storage.runs import get_run, resume_run
+
+    with open_store() as store, store.sessions.begin() as session:
+        row = resume_run(session, get_run(session, run), None)
+        status = row.status
+    emit({"run": run, "status": status}, as_json, f"run {run} is {status} again; a worker takes it")
 
 
 @app.command()

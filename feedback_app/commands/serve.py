@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -111,6 +112,7 @@ def worker(
             poll_seconds=settings.poll_seconds,
             device=settings.device,
             webhook_private=settings.webhook_private,
+            keep_checkpoints=timedelta(days=settings.checkpoint_days),
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,9 +17,9 @@ import torch
 import trainer.callbacks
 from storage.enums import Split
 from tests.trainer.conftest import Executor, FolderMaker
-from trainer.checkpoints import newest_checkpoint
+from trainer.checkpoints import newest_checkpoint, seal
 from trainer.folder import RunFolder
-from trainer.run import CANCELLED, FAILED
+from trainer.run import CANCELLED, DISK_FULL, FAILED, FULL
 
 
 class _StopAt(trainer.callbacks.EventCallback):
@@ -76,15 +77,83 @@ def test_cancel_takes_effect_within_one_step_and_keeps_the_state(
     assert not any(event["event"] in ("error", "result") for event in outcome.events)
 
 
-def test_a_checkpoint_cut_short_is_passed_over(make_folder: FolderMaker) -> None:
+def _state(path: Path, best: Path | None = None, *, sealed: bool = True) -> Path:
+    path.mkdir(parents=True)
+    (path / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": str(best) if best else None}))
+    (path / "optimizer.pt").write_bytes(b"state")
+    if sealed:
+        seal(path)
+    return path
+
+
+def test_a_checkpoint_that_is_not_whole_is_passed_over_and_said(make_folder: FolderMaker) -> None:
     folder = make_folder("dpo")
-    for step, state in ((2, "{}"), (4, '{"global_step": 4, "log_hi')):
-        checkpoint = folder.checkpoints / f"checkpoint-{step}"
-        checkpoint.mkdir(parents=True)
-        (checkpoint / "trainer_state.json").write_text(state)
-    (folder.checkpoints / "checkpoint-6").mkdir()
-    assert newest_checkpoint(folder) == folder.checkpoints / "checkpoint-2"
-    assert not (folder.checkpoints / "checkpoint-4").exists()
+    first, second = (_state(folder.checkpoints / f"checkpoint-{step}") for step in (2, 10))
+    third = _state(folder.checkpoints / "checkpoint-12", best=second)
+    _state(folder.checkpoints / "checkpoint-14", sealed=False)
+    assert newest_checkpoint(folder) == third
+    (second / "optimizer.pt").write_bytes(b"stale")
+    assert newest_checkpoint(folder) == first
+    (first / "optimizer.pt").unlink()
+    assert newest_checkpoint(folder) is None
+    assert list(folder.checkpoints.iterdir()) == []
+    said = [json.loads(line)["text"].split(";")[0] for line in folder.events.read_text().splitlines()]
+    assert said == [
+        "checkpoint-14 was not finished",
+        "checkpoint-12 rests on checkpoint-10, which is damaged (optimizer.pt)",
+        "checkpoint-10 is damaged (optimizer.pt)",
+        "checkpoint-2 is damaged (optimizer.pt is missing)",
+    ]
+
+
+def test_a_damaged_checkpoint_costs_steps_but_no_exactness(
+    make_folder: FolderMaker, run: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"max_steps": 7, "eval_steps": 2, "save_steps": 2, "early_stopping": False}
+    whole = run(make_folder("dpo", "whole", **asked))
+    folder = make_folder("dpo", "broken", **asked)
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.recipes.dpo.EventCallback", _StopAt)
+        assert run(folder).code == CANCELLED
+    folder.cancel_file.unlink()
+    weights = folder.checkpoints / "checkpoint-5" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8] + b"\0" * 8)
+    resumed = run(folder)
+    told = [event["text"] for event in resumed.events if event["event"] == "log"]
+    assert any(text.startswith("checkpoint-5 is damaged (adapter_model.safetensors)") for text in told)
+    assert "resuming from checkpoint-4" in told
+    assert dict(resumed.series("loss")) == pytest.approx(dict(whole.series("loss")), abs=1e-6)
+
+
+@pytest.mark.parametrize("full", ["once", "for good"])
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(
+    make_folder: FolderMaker, run: Executor, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    folder = make_folder("dpo", max_steps=6, eval_steps=2, save_steps=2, early_stopping=False)
+    saved, emitted = trainer.callbacks.EventCallback.on_save, RunFolder.emit
+
+    def on_save(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step < 4:
+            saved(self, args, state, control, **kwargs)
+            return
+        (folder.path / "out.partial").mkdir()
+        if full == "for good":
+            monkeypatch.setattr(RunFolder, "emit", nothing_fits)
+        # As torch.save says it.
+        raise RuntimeError("PytorchStreamWriter failed writing file data/2: file write failed")
+
+    def nothing_fits(self: RunFolder, event: str, **values: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trainer.callbacks.EventCallback, "on_save", on_save)
+    outcome = run(folder)
+    monkeypatch.setattr(RunFolder, "emit", emitted)
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["checkpoint-2"]
+    assert not (folder.path / "out.partial").exists()
+    if full == "once":
+        assert (outcome.code, outcome.error["message"]) == (FAILED, FULL)
+    else:
+        assert outcome.code == DISK_FULL
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_with_its_reason(

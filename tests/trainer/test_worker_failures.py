@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.engine import read_only
 from storage.enums import RunKind, RunStatus
-from storage.models import Project
+from storage.errors import Conflict
+from storage.models import Project, utc_now
 from storage.registry import get_version, promote
-from storage.runs import get_run, metric_series, request_cancel
+from storage.runs import get_run, metric_series, request_cancel, resume_run
 from tests.trainer.working import (
     GENERATION,
     SRC,
@@ -34,6 +35,7 @@ from tests.trainer.working import (
     said,
     work,
 )
+from trainer.tidy import tidy
 from trainer.worker import Worker, kinds_of
 
 pytestmark = [pytest.mark.timeout(280), pytest.mark.usefixtures("warm")]
@@ -53,6 +55,44 @@ def test_cancel_ends_a_running_run(
     assert (run.status, run.error) == (RunStatus.CANCELLED, "cancelled")
     assert list((home / "runs" / str(run_id) / "checkpoints").glob("checkpoint-*"))
     assert not (home / "artifacts" / "versions").exists()
+
+
+def test_a_time_limit_ends_a_run_that_can_go_on_and_old_checkpoints_are_tidied_away(
+    sessions: sessionmaker[Session], project_id: int, home: Path, make_worker: Callable[..., Worker]
+) -> None:
+    judge(sessions, project_id)
+    worker = make_worker()
+    asked = {"max_steps": 80, "save_steps": 8, "eval_steps": 8, "early_stopping": False, "time_limit": 60}
+    run_id = queue(sessions, project_id, home, RunKind.DPO, **asked)
+    folder = home / "runs" / str(run_id)
+    checkpoints = folder / "checkpoints"
+    work(worker, lambda: any(checkpoints.glob("checkpoint-*/sealed.json")))
+    next(lane._live for lane in worker._lanes if lane._live is not None).limit = 1e-6
+    work(worker, lambda: run_of(sessions, run_id).status.ended)
+    run = run_of(sessions, run_id)
+    assert (run.status, run.error) == (
+        RunStatus.FAILED,
+        "the time limit of 1e-06 min was reached; its last state is kept: go on with feedback-app runs resume "
+        f"{run_id}",
+    )
+    (folder / "out.partial").mkdir()
+    now, days = utc_now(), timedelta(days=2)
+    assert tidy(sessions, home, days, now) == []
+    assert tidy(sessions, home, timedelta(days=30), now + days) == [folder / "out.partial"]
+    with sessions.begin() as session:
+        resume_run(session, get_run(session, run_id), None)
+        with pytest.raises(Conflict, match="is queued"):
+            resume_run(session, get_run(session, run_id), None)
+    assert tidy(sessions, home, timedelta(0), now + days) == [], "it may go on"
+    work(worker, lambda: run_of(sessions, run_id).status.ended)
+    assert run_of(sessions, run_id).status is RunStatus.SUCCEEDED, run_of(sessions, run_id).error
+    assert said(sessions, run_id, "resuming from checkpoint-")
+    assert not checkpoints.exists(), "nothing is left to go on from"
+    with sessions.begin() as session:
+        get_run(session, run_id).status = RunStatus.CANCELLED
+    checkpoints.mkdir()
+    assert tidy(sessions, home, days, now) == []
+    assert tidy(sessions, home, days, now + 2 * days) == [checkpoints]
 
 
 def test_a_killed_process_fails_its_run_with_the_reason_and_nothing_else(
