@@ -5,9 +5,10 @@ model's own units. Bradley-Terry makes a probability of it: p(chosen) = sigmoid(
 
 - Temperature: the T of minimal negative log-likelihood on one split (validation), everything reported on another
   (test). Guo et al. 2017, "On calibration of modern neural networks" (1706.04599).
-- ECE: expected calibration error with bins of equal mass, which differs less between models than one with bins of equal
-  width. Nixon et al. 2019, "Measuring calibration in deep learning" (1904.01685). It is never negative, so it lies
-  above 0 also for a perfect model, the more the fewer pairs there are.
+- ECE: expected calibration error with bins of equal mass, which is less biased than one with bins of equal width. Nixon
+  et al. 2019, "Measuring calibration in deep learning" (1904.01685). It is never negative, so it lies above 0 also for
+  a perfect model, the more the fewer pairs and the more bins there are (Roelofs et al. 2022, 2012.08668): `ece_floor`
+  says how far.
 - Intervals: the bootstrap over prompts, not pairs: pairs of one prompt are not independent of each other. Differences
   are taken on the same resamples (paired). Efron and Tibshirani 1993, chapters 8 and 13.
 
@@ -28,7 +29,7 @@ Statistic = Callable[[Ints], float]  # of the rows with these numbers, some of t
 
 ROUNDS = 1000
 BINS = 15
-IN_A_BIN = 10  # pairs at least: fewer say nothing of a share
+IN_A_BIN = 40  # pairs at least: the share of fewer is so uncertain that the ECE would measure little else
 LEVEL = 0.95
 COLDEST, HOTTEST = 0.01, 100.0  # temperatures looked at
 _SEED = 20_221_122
@@ -84,20 +85,56 @@ def brier(margins: ArrayLike, temperature: float = 1.0) -> Floats:
 def fit_temperature(margins: ArrayLike) -> float:
     """The temperature of minimal mean NLL, between `COLDEST` and `HOTTEST`; 1 without pairs.
 
+    Where margins are wrong as often as right, the hottest: the model says nothing.
+    """
+    slope = fit_slope(margins) if np.size(margins) else 1.0
+    return 1 / slope if slope > 1 / HOTTEST else HOTTEST
+
+
+def fit_slope(margins: ArrayLike) -> float:
+    """1 / T of minimal mean NLL; below zero where the model is wrong more than it is right.
+
     The target is (n + 1) / (n + 2) instead of 1 for n pairs: Platt's smoothing (1999), without which a model that is
-    right on all of a few pairs would be held for certain. In 1 / T the mean NLL is convex, so its slope is zero in one
-    place, found by halving; where margins are wrong as often as right the hottest bound comes out.
+    right on all of a few pairs would be held for certain. The mean NLL is convex in the slope: its derivative is zero in
+    one place, found by halving.
     """
     found = np.asarray(margins, dtype=np.float64)
-    if not found.size:
-        return 1.0
     target = (found.size + 1) / (found.size + 2)
-    low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
-    for _ in range(60):
+    low, high = -1 / COLDEST, 1 / COLDEST
+    for _ in range(50):
         middle = (low + high) / 2
-        slope = float(np.mean(found * (sigmoid(np.exp(middle) * found) - target)))
-        low, high = (middle, high) if slope < 0 else (low, middle)
-    return float(np.exp(-(low + high) / 2))
+        rising = float(np.mean(found * (sigmoid(middle * found) - target))) < 0
+        low, high = (middle, high) if rising else (low, middle)
+    return (low + high) / 2
+
+
+def win_rate(
+    margins: ArrayLike,
+    prompts: Sequence[Any],
+    judged: ArrayLike,
+    judged_prompts: Sequence[Any],
+    *,
+    rounds: int = ROUNDS,
+) -> Estimate:
+    """The mean probability that ours wins, from the judge's `margins` in our favour, calibrated on pairs it `judged`.
+
+    The interval knows both that other prompts could have been asked and that the judge was held against a few pairs
+    only: its slope is fitted anew on resampled pairs, and may turn. A judge that cannot be told from a coin can so make
+    no winner, however sure of itself and however many prompts.
+    """
+    ours, pairs = np.asarray(margins, dtype=np.float64), np.asarray(judged, dtype=np.float64)
+    value = float(np.mean(sigmoid(ours * max(fit_slope(pairs), 1 / HOTTEST))))
+    (of_row, count), (of_pair, judges) = _numbered(prompts), _numbered(judged_prompts)
+    if count < 2 or judges < 2:
+        return Estimate(value, None, None, len(ours))
+    chance = np.random.default_rng(_SEED)
+    drawn = []
+    for _ in range(rounds):
+        rows = np.repeat(ours, chance.multinomial(count, np.full(count, 1 / count))[of_row])
+        seen = np.repeat(pairs, chance.multinomial(judges, np.full(judges, 1 / judges))[of_pair])
+        drawn.append(float(np.mean(sigmoid(rows * fit_slope(seen)))))
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(low), float(high), len(ours))
 
 
 # --- calibration of a winner ---
@@ -123,6 +160,20 @@ def ece(margins: ArrayLike, temperature: float = 1.0, bins: int = BINS) -> float
         return float("nan")
     gaps = (len(part) * abs(confidence[part].mean() - correct[part].mean()) for part in _equal_mass(confidence, bins))
     return float(sum(gaps) / len(confidence))
+
+
+def ece_floor(margins: ArrayLike, temperature: float = 1.0, bins: int = BINS, rounds: int = 200) -> Estimate:
+    """The ECE that a model with these margins would have if each probability were true: its mean and 95 % range."""
+    found = np.asarray(margins, dtype=np.float64)
+    if not found.size:
+        return Estimate(None, None, None, 0)
+    chance = np.random.default_rng(_SEED)
+    sure = sigmoid(np.abs(found) / temperature)
+    drawn = [
+        ece(np.abs(found) * np.where(chance.random(len(found)) < sure, 1, -1), temperature, bins) for _ in range(rounds)
+    ]
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(np.mean(drawn)), float(low), float(high), len(found))
 
 
 def winners(margins: ArrayLike, temperature: float = 1.0) -> tuple[Floats, Floats]:

@@ -15,7 +15,8 @@ import numpy as np
 from storage.configs import SamplingSettings, parse
 from storage.enums import Split
 from storage.formats import parse_format
-from trainer.calibration import ece, reliability, right, sigmoid
+from trainer.calibration import Estimate, ece, reliability, right, sigmoid, win_rate
+from trainer.ensemble import MIN_PAIRS
 from trainer.evaluating import Judge, Task, ask_rewards
 from trainer.figures import Report, bars_of, distinct_2, mean, objects, perplexity, ratio
 from trainer.folder import RunFolder
@@ -287,16 +288,23 @@ def _win_rate(task: Task, report: Report, sides: Sides, written: dict[str, list[
     plain = {row["prompt_id"]: row.get("prompt", row["messages"]) for row in task.asked["write"]}
     texts = [(plain[one.prompt_id], one.text) for both in zip(ours, theirs, strict=True) for one in both]
     ((name, judge),) = ask_rewards(task, texts).items()
-    prompts, chances = [], []
-    for n, one in enumerate(ours):
-        a, b = judge.more[2 * n], judge.more[2 * n + 1]
-        if a is not None and b is not None:
-            prompts.append(one.prompt_id)
-            chances.append(float(sigmoid((a - b).mean() / judge.temperature)))
-    if not chances:
+    found = [
+        (one.prompt_id, float((a - b).mean()))
+        for one, a, b in zip(ours, judge.more[::2], judge.more[1::2], strict=True)
+        if a is not None and b is not None
+    ]
+    if not found:
         report.missing("win_rate", f"nothing that was written fits the context of {name}")
         return
-    report.add("win_rate", mean, prompts, chances, sliced=True)
+    prompts, margins = [prompt for prompt, _ in found], np.array([margin for _, margin in found])
+    report.add("win_rate", mean, prompts, sigmoid(margins / judge.temperature), sliced=True)
+    held = judge.margins[Split.VALIDATION]
+    if len(held.rows) >= MIN_PAIRS:
+        # Its interval also knows how few pairs the judge was held against; those of slices do not.
+        report.keep("win_rate", win_rate(margins, prompts, held.mean, [row["prompt_id"] for row in held.rows]))
+    else:
+        report.keep("win_rate", Estimate(report.figures["win_rate"]["value"], None, None, len(found)))
+        report.notes.append(f"win rate: no interval, too few validation pairs say how far {name} can be trusted")
     _of_judge(report, name, judge)
 
 

@@ -8,7 +8,18 @@ import numpy as np
 
 from storage.enums import Split
 from storage.errors import NotEnoughData
-from trainer.calibration import Floats, best_threshold, brier, classified, ece, nll, reliability, right, sigmoid
+from trainer.calibration import (
+    Floats,
+    best_threshold,
+    brier,
+    classified,
+    ece,
+    ece_floor,
+    nll,
+    reliability,
+    right,
+    sigmoid,
+)
 from trainer.evaluating import Judge, Task, ask_rewards
 from trainer.figures import Report, Rows, bars_of, mean
 from trainer.scoring import opinion_of
@@ -71,6 +82,7 @@ def _calibration(report: Report, judge: Judge, rival: Judge | None) -> None:
         report.add(f"ece{name}", _ece, prompts, scaled, rivals)
         report.add(f"brier{name}", mean, prompts, brier(scaled), brier(rivals) if rivals is not None else None)
         report.add(f"nll{name}", mean, prompts, nll(scaled), nll(rivals) if rivals is not None else None)
+    report.keep("ece_floor", ece_floor(test.mean, temperature))
     report.more["temperature"] = temperature
     report.more["reliability"] = bars_of(reliability(test.mean, temperature))
     report.more["reliability_before"] = bars_of(reliability(test.mean))

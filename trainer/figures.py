@@ -133,6 +133,10 @@ class Report:
             found = bootstrap(_of(statistic, a[rows]), of_rows, rounds=_SLICE_ROUNDS)
             self.parts[part][name] = _stored(found, None if b is None else _finite(statistic(b[rows])), None)
 
+    def keep(self, name: str, found: Estimate) -> None:
+        """A figure that was estimated in another way."""
+        self.figures[name] = _stored(found, None, None)
+
     def missing(self, name: str, why: str) -> None:
         """A figure that cannot be computed, and why in a note."""
         self.figures[name] = _stored(Estimate(None, None, None, 0), None, None)

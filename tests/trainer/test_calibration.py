@@ -24,6 +24,9 @@ def test_the_temperature_is_the_one_that_the_data_was_made_with() -> None:
     bins = c.reliability(test, temperature)
     assert {one.n for one in bins} <= {666, 667}, "bins of equal mass"
     assert all(abs(one.confidence - one.accuracy) < 0.06 for one in bins)
+    floor = c.ece_floor(test[:400], temperature)
+    assert 0.02 < (floor.low or 0) < (floor.value or 0) < (floor.high or 0) < 0.12, "400 pairs cannot show less"
+    assert (c.ece_floor(test, temperature).value or 1) < 0.02
     assert 1 < c.fit_temperature([1.0, 2.0]) < 3, "right on both of two pairs is no certainty"
     assert c.fit_temperature([1.0, 2.0] * 500) < 0.2
     assert c.fit_temperature([1.0, -1.0]) == pytest.approx(c.HOTTEST, rel=1e-3)
@@ -43,6 +46,19 @@ def test_figures_of_a_handful_of_pairs() -> None:
     assert found == (0.5, 0.5, 0.5)
     assert math.isnan(c.classified([False], [True]).precision)
     assert c.best_threshold([3.0, 2.0, 1.0], [True, True, False]) == 2.0
+
+
+def test_a_judge_that_guesses_makes_no_winner() -> None:
+    chance = np.random.default_rng(3)
+    ours = chance.normal(0.6, 0.3, 400)  # what the judge says, and it says it of nearly every prompt
+    prompts = list(range(400))
+    good, half = chance.normal(1, 1, 60), chance.normal(0.2, 1, 30)
+    guesses = np.concatenate([half, 0.1 - half])
+    trusted = c.win_rate(ours, prompts, good, prompts[:60], rounds=200)
+    assert 0.5 < (trusted.low or 0) < (trusted.value or 0) < (trusted.high or 0) < 1
+    doubted = c.win_rate(ours, prompts, guesses, prompts[:60], rounds=200)
+    assert (doubted.low or 1) < 0.5 < (doubted.high or 0)
+    assert c.win_rate(ours, prompts, good, [1] * 60).low is None
 
 
 def test_intervals_resample_whole_prompts() -> None:
