@@ -39,7 +39,7 @@ from tests.trainer.working import judge
 
 VICTIMS = ("worker", "process", "web", "connection")
 LOST_AFTER = 4.0  # seconds of silence until a run is given to the next worker
-_DEAD_WITHIN = 10.0  # seconds that the children of a killed worker may live on
+_DEAD_WITHIN = 10.0  # seconds of waiting for the children of what was killed; who is there in the end is an orphan
 _ENDS = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 _WORKER = """
@@ -108,14 +108,14 @@ class Kept:
                 continue
         return None
 
-    def kill(self) -> list[int]:
-        """SIGKILL; gives the ids of those that outlived it for longer than they may."""
+    def kill(self) -> list[psutil.Process]:
+        """SIGKILL; gives those below it that live on for now."""
         family = self.family()
         if self.process is not None:
             self.process.kill()
             self.process.wait()
         _, alive = psutil.wait_procs(family[1:], timeout=_DEAD_WITHIN)
-        return [one.pid for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+        return list(alive)
 
 
 class Campaign:
@@ -123,6 +123,8 @@ class Campaign:
 
     def __init__(self, home: Path, url: str, base_model: str, seed: int = 0, **asked: Any) -> None:
         self.home, self.url = home, url
+        self._survivors: list[psutil.Process] = []
+        self._done: dict[int, int] = {}  # the newest checkpoint of a run when something was killed
         self.rng = random.Random(seed)
         self.engine = make_engine(url)
         self.sessions = make_sessions(self.engine)
@@ -159,7 +161,8 @@ class Campaign:
     def __exit__(self, *_: object) -> None:
         self._ending.set()
         self._program.join()
-        self.found.orphans += self.worker.kill() + self.web.kill()
+        self._survivors += self.worker.kill() + self.web.kill()
+        self.found.orphans = [one.pid for one in psutil.wait_procs(self._survivors, timeout=_DEAD_WITHIN)[1]]
         self.engine.dispose()
 
     def keep(self) -> None:
@@ -205,12 +208,13 @@ class Campaign:
         return next((run for run in runs if not run.status.ended), None)
 
     def at_work(self) -> bool:
-        """Whether the open run, if there is one, has something to lose: a checkpoint."""
+        """Whether the open run, if there is one, has something to lose: a checkpoint since the last kill."""
         run = self.open_run()
-        if run is None:
-            return True
-        checkpoints = self.home / "runs" / str(run.id) / "checkpoints"
-        return any(checkpoints.glob("checkpoint-*/trainer_state.json")) and self.worker.grandchild() is not None
+        return run is None or self._newest(run.id) > self._done.get(run.id, 0)
+
+    def _newest(self, run_id: int) -> int:
+        found = (self.home / "runs" / str(run_id) / "checkpoints").glob("checkpoint-*/trainer_state.json")
+        return max((int(path.parent.name.split("-")[-1]) for path in found), default=0)
 
     def wait(self, until: Callable[[], bool], seconds: float = 180) -> None:
         """Keep everything running until something is true."""
@@ -234,6 +238,8 @@ class Campaign:
 
     def strike(self, victim: str) -> bool:
         """Kill it; False when it was not there."""
+        if (run := self.open_run()) is not None:
+            self._done[run.id] = self._newest(run.id)
         if victim == "connection":
             if not self.on_postgres:
                 return False
@@ -247,7 +253,7 @@ class Campaign:
                 return False
             os.kill(process.pid, signal.SIGKILL)
         else:
-            self.found.orphans += (self.worker if victim == "worker" else self.web).kill()
+            self._survivors += (self.worker if victim == "worker" else self.web).kill()
         self.found.kills[victim] += 1
         return True
 

@@ -25,6 +25,7 @@ FULL, QUICK = 50, 6
 KINDS = (RunKind.DPO, RunKind.REWARD)
 # The process of a run is killed less often, as that ends the run.
 _CHANCES = {"worker": 5, "process": 2, "web": 2, "connection": 2}
+LAST_ATTEMPT = 3  # a run whose worker is lost three times fails: the third one is let alone, so that most are resumed
 _AT_WORK = 0.7  # of these kills: once there is a checkpoint; else most would hit what is only starting
 
 
@@ -55,11 +56,13 @@ def _strike(campaign: Campaign, kills: int, kinds: tuple[RunKind, ...]) -> None:
     if kills < FULL:
         names.remove("process")  # so that one of the few runs is resumed to its end
     while sum(campaign.found.kills.values()) < kills:
-        if campaign.open_run() is None:
+        run = campaign.open_run()
+        if run is None:
             campaign.queue(kinds[turn % len(kinds)])
             turn += 1
         first = not campaign.found.kills
-        victim = "worker" if first else rng.choices(names, [_CHANCES[name] for name in names])[0]
+        now = [name for name in names if name != "worker" or run is None or run.attempts < LAST_ATTEMPT]
+        victim = "worker" if first else rng.choices(now, [_CHANCES[name] for name in now])[0]
         if victim in ("worker", "process") and (first or rng.random() < _AT_WORK):
             campaign.wait(campaign.at_work)
         campaign.pause(moments(rng, 0.7))

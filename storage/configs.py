@@ -199,7 +199,7 @@ class TrainingPolicy(SourceWeights):
     # Mode resolution: when less than this share of what people criticised is called fixed in the champion's answers ...
     resolution_below: float = Field(0.5, gt=0, le=1)
     resolution_least: int = Field(20, ge=1)  # ... of so many answers at least
-    kinds: tuple[str, ...] = ("reward", "dpo")  # or cycle, by itself
+    kinds: tuple[str, ...] = ("cycle",)  # which trains all that is needed, measures and judges it; or what trains
 
 
 class SnapshotSettings(SourceWeights):

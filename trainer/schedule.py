@@ -95,7 +95,11 @@ def queue_due(
         for project in list_projects(session):
             if project.training_policy.get("mode", PolicyMode.OFF) == PolicyMode.OFF:
                 continue
-            decision = due(session, project, moment)
+            try:
+                decision = due(session, project, moment)
+            except FeedbackError as error:  # a policy stored by an older version: the Project tab says so too
+                log.warning("project %s: %s", project.name, error)
+                continue
             wanted += [(project.id, kind, f"{decision.cause}:{kind.value}") for kind in decision.kinds]
     queued = []
     for project_id, kind, cause in wanted:

@@ -1,7 +1,7 @@
 """What nobody needs any more goes: checkpoints by policy, and what a kill left half written.
 
-The checkpoints of a run that succeeded go at once: its adapter is published. Those of a run that failed or was cancelled
-stay for some days, so that it can go on (`feedback-app runs resume`). Runs under way are left alone.
+The checkpoints of a run that succeeded go at once: its adapter is published. Those of a run that failed or was
+cancelled stay for some days, so that it can go on (`feedback-app runs resume`). Runs under way are left alone.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_every_n_counts_usable_annotations_since_the_last_training(session: Sess
 
 
 def test_one_cause_queues_one_run_of_each_kind(session: Session, ann: User) -> None:
-    project = make_project(session, {"mode": "every_n", "every_n": 1})
+    project = make_project(session, {"mode": "every_n", "every_n": 1, "kinds": ["reward", "dpo"]})
     factories.make_annotation(session, project, ann, now=NOON)
     found = due(session, project, NOON)
     assert found == due(session, project, NOON + timedelta(minutes=1)), "asked again, the cause is the same"
