@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import String, cast, select
+from sqlalchemy import String, cast, exists, select, type_coerce
 from sqlalchemy.orm import Session
 
 from storage.criticised import chunks
@@ -145,25 +145,23 @@ def _unequal(session: Session, a: Snapshot, b: Snapshot) -> tuple[list[int], lis
 
     Rows are the same when their content is; rows about the same completions with another content are changed.
     """
-    sides = [_lines(session, snapshot) for snapshot in (a, b)]
-    hashed = all(line.digest is not None for side in sides for line in side)
-    left: list[dict[Any, list[int]]] = []
-    counts: list[dict[Any, int]] = []
-    for side in sides:
-        seen: dict[Any, int] = defaultdict(int)
-        for line in side:
-            seen[_content(line, hashed)] += 1
-        counts.append(seen)
-    for side, others in zip(sides, reversed(counts), strict=True):
-        rest: dict[Any, list[int]] = defaultdict(list)
-        spare = dict(others)
-        for line in side:
-            content = _content(line, hashed)
-            if spare.get(content, 0):
+    none_hashed = exists().where(SnapshotRow.snapshot_id.in_((a.id, b.id)), SnapshotRow.digest.is_(None))
+    # A snapshot of an older program has no digests: its rows are told apart by what SQL knows of them.
+    columns = _BARE if session.scalar(select(none_hashed)) else _HASHED
+    sides = [_contents(session, snapshot, columns) for snapshot in (a, b)]
+    rests: list[list[int]] = []
+    for side, others in zip(sides, reversed(sides), strict=True):
+        spare = Counter(others.values())
+        rest = []
+        for row_id, content in side.items():
+            if spare[content]:
                 spare[content] -= 1
             else:
-                rest[line.key].append(line.id)
-        left.append(rest)
+                rest.append(row_id)
+        rests.append(rest)
+    if not all(rests):  # nothing stands where something else was
+        return rests[0], rests[1], []
+    left = [_by_key(session, rest) for rest in rests]
     changed: list[tuple[int, int]] = []
     for key in left[0].keys() & left[1].keys():
         pairs = list(zip(left[0][key], left[1][key], strict=False))
@@ -173,27 +171,27 @@ def _unequal(session: Session, a: Snapshot, b: Snapshot) -> tuple[list[int], lis
     return only_a, only_b, sorted(changed)
 
 
-class _Line(NamedTuple):
-    id: int
-    digest: str | None
-    source: PairSource
-    weight: float
-    key: tuple[Split, int, int, int | None]
+# As text: to make an enumeration of each of 100,000 rows takes longer than to read them.
+_SPLIT, _SOURCE = type_coerce(SnapshotRow.split, String), type_coerce(SnapshotRow.source, String)
+_KEY = (_SPLIT, SnapshotRow.prompt_id, SnapshotRow.chosen_id, SnapshotRow.rejected_id)
+_HASHED = (_SPLIT, SnapshotRow.digest)
+_BARE = (*_KEY, _SOURCE, SnapshotRow.weight)
 
 
-def _lines(session: Session, snapshot: Snapshot) -> list[_Line]:
-    rows = session.execute(
-        select(SnapshotRow.id, SnapshotRow.digest, SnapshotRow.source, SnapshotRow.weight, SnapshotRow.split,
-               SnapshotRow.prompt_id, SnapshotRow.chosen_id, SnapshotRow.rejected_id)
-        .where(SnapshotRow.snapshot_id == snapshot.id)
-        .order_by(SnapshotRow.id)
-    )  # fmt: skip
-    return [_Line(row[0], row[1], row[2], row[3], (row[4], row[5], row[6], row[7])) for row in rows]
+def _contents(session: Session, snapshot: Snapshot, columns: tuple[Any, ...]) -> dict[int, tuple[Any, ...]]:
+    """What tells each row of a snapshot from others, by its id, in the order of its rows."""
+    query = select(SnapshotRow.id, *columns).where(SnapshotRow.snapshot_id == snapshot.id).order_by(SnapshotRow.id)
+    return {row[0]: tuple(row[1:]) for row in session.connection().execute(query)}
 
 
-def _content(line: _Line, hashed: bool) -> Any:
-    # A snapshot of an older program has no digests: its rows are told apart by what SQL knows of them.
-    return (line.key[0], line.digest) if hashed else (line.key, line.source, line.weight)
+def _by_key(session: Session, ids: list[int]) -> dict[tuple[Any, ...], list[int]]:
+    """The rows by what they are about: split, prompt and completions."""
+    found: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for chunk in chunks(ids):
+        query = select(SnapshotRow.id, *_KEY).where(SnapshotRow.id.in_(chunk)).order_by(SnapshotRow.id)
+        for row in session.connection().execute(query):
+            found[tuple(row[1:])].append(row[0])
+    return found
 
 
 def row_views(session: Session, ids: Iterable[int]) -> dict[int, RowView]:
@@ -244,8 +242,12 @@ class _Reasons:
             for refinement in session.scalars(select(Refinement).where(Refinement.id.in_(chunk))):
                 self._refinements[refinement.id] = refinement
         self._in_a = {
-            SnapshotRowAnnotation: _used(session, a, SnapshotRowAnnotation, SnapshotRowAnnotation.annotation_id),
-            SnapshotRowRefinement: _used(session, a, SnapshotRowRefinement, SnapshotRowRefinement.refinement_id),
+            SnapshotRowAnnotation: _used(
+                session, a, SnapshotRowAnnotation, SnapshotRowAnnotation.annotation_id, self._annotations
+            ),
+            SnapshotRowRefinement: _used(
+                session, a, SnapshotRowRefinement, SnapshotRowRefinement.refinement_id, self._refinements
+            ),
         }
         self._a, self._b = a, b
 
@@ -312,11 +314,15 @@ class _Reasons:
         return [Cause("annotation", None, "other votes on the same completions")]
 
 
-def _used(session: Session, snapshot: Snapshot, table: Any, column: Any) -> set[int]:
-    query = (
-        select(column)
-        .join(SnapshotRow, SnapshotRow.id == table.snapshot_row_id)
-        .where(SnapshotRow.snapshot_id == snapshot.id)
-        .distinct()
-    )
-    return set(session.scalars(query))
+def _used(session: Session, snapshot: Snapshot, table: Any, column: Any, ids: Iterable[int]) -> set[int]:
+    """Which of `ids` the snapshot holds."""
+    found: set[int] = set()
+    for chunk in chunks(sorted(ids)):
+        query = (
+            select(column)
+            .join(SnapshotRow, SnapshotRow.id == table.snapshot_row_id)
+            .where(SnapshotRow.snapshot_id == snapshot.id, column.in_(chunk))
+            .distinct()
+        )
+        found |= set(session.scalars(query))
+    return found

@@ -76,7 +76,7 @@ def _header(facts: CardFacts) -> str:
         "library_name": "peft",
         "pipeline_tag": "text-generation" if policy else "text-classification",
         "tags": tags,
-        "license": "apache-2.0" if version.base_model == STARTER else "other",
+        "license": "other",  # it is for those who run the project to say
     }
     # JSON is YAML; a name may hold anything.
     return "\n".join(
