@@ -28,9 +28,11 @@ from feedback_app.i18n import (
     t,
 )
 from feedback_app.i18n.edge import asked_for, find_reader
+from storage import live_figures
 from storage.configs import GenerateConfig, PlaygroundConfig
 from storage.critique_configs import RECIPES, RefineConfig
 from storage.enums import (
+    BlindTestState,
     CycleStep,
     GateVerdict,
     PairSource,
@@ -56,7 +58,8 @@ NAMED = {
     *(label for plot in (plots.LOSS, plots.ACCURACY) for label in (plot.title, *(line[1] for line in plot.lines))),
     *(f"{split.value} pairs" for split in Split),
     *QueueCounts._fields,
-    *(one.value for one in GateVerdict),
+    *(one.value for kind in (GateVerdict, BlindTestState) for one in kind),
+    *live_figures.NAMES[1:],
     *(name.replace("_", " ") for name in (*POLICY_BARS, *REWARD_BARS)),
     *("tainted", "in force", "revoked", "expired", "active", "no password yet", "disabled", "erased"),
     *("items", "preferences", "ratings", "rankings", "annotators", "withdrawn", ", "),

@@ -12,10 +12,12 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.gate import GateView, see_gate
+from feedback_app.handlers.service import ServiceView, see_service
 from feedback_app.handlers.values import text, to_enum
-from storage import audit, gate, members, registry, taint
+from storage import audit, blind_tests, gate, members, registry, taint
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
+from storage.evaluations import queue_evaluation
 from storage.lineage import Lineage, lineage
 from storage.models import ModelVersion, Project, utc_now
 from storage.registry import BeforeAfter
@@ -46,6 +48,7 @@ class VersionView:
     against: str | None
     cards: list[BeforeAfter]
     gate: GateView
+    service: ServiceView
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,6 @@ def decide(ctx: Context, name: str | None, project: str | None, version: Any, de
 
 def evaluate(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
     """Queue a run that measures the selected version against the champion on test prompts."""
-    from storage.evaluations import queue_evaluation
-
     with ctx.writing(name, policies.train) as (session, user):
         found = members.get_project(session, user, project or "")
         row = registry.get_version(session, found, text(version, "version"))
@@ -112,6 +113,23 @@ def judge(ctx: Context, name: str | None, project: str | None, version: Any) -> 
         result = gate.judge(session, found, row, user)
         notice = f"the gate's verdict on {row.name}: {result.verdict.value}"
         return _view(session, found, row.name, notice)
+
+
+def start_test(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
+    """Let people compare the selected version with the champion, blind; raises what says why that cannot be."""
+    with ctx.writing(name, policies.manage_models) as (session, user):
+        found = members.get_project(session, user, project or "")
+        row = registry.get_version(session, found, text(version, "version"))
+        blind_tests.start(session, found, row, default_base_model=ctx.settings.base_model, user=user)
+        return _view(session, found, row.name, f"people compare {row.name} with the champion from now on")
+
+
+def stop_test(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
+    """End the blind test that is going on."""
+    with ctx.writing(name, policies.manage_models) as (session, user):
+        found = members.get_project(session, user, project or "")
+        blind_tests.stop(session, blind_tests.get_test(session, found), user)
+        return _view(session, found, version, "the blind test is stopped")
 
 
 def _view(session: Session, project: Project | None, wanted: Any, notice: str = "") -> ModelsView:
@@ -147,7 +165,9 @@ def _selected(
     cards = registry.before_after(session, project, against, row, CARDS) if against else []
     rates = resolution_rates(session, project).get(row.id)
     name = against.name if against else None
-    return VersionView(row, line, standings[row.id], rates, name, cards, see_gate(session, project, row))
+    judged = see_gate(session, project, row)
+    service = see_service(session, project, row, judged.settings.watch_least)
+    return VersionView(row, line, standings[row.id], rates, name, cards, judged, service)
 
 
 def _rival(versions: list[ModelVersion], line: Lineage, row: ModelVersion) -> ModelVersion | None:

@@ -11,10 +11,11 @@ from feedback_app.handlers import models as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.models import Decision, ModelsView, VersionView
 from feedback_app.i18n import later, listed, message, plural, sentence, t
-from feedback_app.pages import compare, gate_part, lineage, parts, render
+from feedback_app.pages import compare, gate_part, lineage, parts, render, service_part
 from feedback_app.pages.gate_part import GatePart
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.resolved import resolved
+from feedback_app.pages.service_part import ServicePart
 from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.models import ModelVersion
 
@@ -28,7 +29,7 @@ _HINTS = {
 }
 
 
-OUTPUTS = 5 + len(gate_part.FIELDS) + 1  # of `ModelsTab.outputs`
+OUTPUTS = 9 + len(gate_part.FIELDS)  # of `ModelsTab.outputs`
 
 
 class ModelsTab:
@@ -36,6 +37,7 @@ class ModelsTab:
 
     def __init__(self, project: gr.Dropdown) -> None:
         self.project = project
+        self.alerts = gr.HTML("", elem_id="op-alerts", js_on_load=None)
         with gr.Row(elem_classes="op-split"):
             with gr.Column(min_width=320, elem_classes="op-card"):
                 gr.HTML(f"<h3>{later('Model versions')}</h3>", js_on_load=None)
@@ -43,6 +45,7 @@ class ModelsTab:
             with gr.Column(min_width=320, elem_classes="op-card"):
                 self.detail = gr.HTML("", elem_id="op-version-detail", js_on_load=None)
         self.gate = GatePart(project)
+        self.service = ServicePart()
         with gr.Column(elem_id="op-decide-panel", elem_classes="fb-panel"):
             gr.HTML(parts.panel_head(later("Decide")), js_on_load=None)
             self.about = gr.HTML("", js_on_load=None)
@@ -66,7 +69,16 @@ class ModelsTab:
     @property
     def outputs(self) -> list[Any]:
         """What a look at the versions changes."""
-        return [self.list, self.selected, self.detail, self.about, self.cards, *self.gate.outputs]
+        return [
+            self.list,
+            self.selected,
+            self.detail,
+            self.about,
+            self.cards,
+            self.alerts,
+            *self.gate.outputs,
+            *self.service.outputs,
+        ]
 
     def connect(self, ctx: Context) -> None:
         """Wire the tab's events."""
@@ -88,9 +100,17 @@ class ModelsTab:
         def judge(name: str | None, project: str | None, version: Any) -> list[Any]:
             return told(handlers.judge(ctx, name, project, version))
 
+        def start_test(name: str | None, project: str | None, version: Any) -> list[Any]:
+            return told(handlers.start_test(ctx, name, project, version))
+
+        def stop_test(name: str | None, project: str | None, version: Any) -> list[Any]:
+            return told(handlers.stop_test(ctx, name, project, version))
+
         self.gate.connect(ctx)
         chosen = [self.project, self.selected]
         self.gate.evaluate.click(event(evaluate), chosen, self.outputs, concurrency_limit=1, **QUEUED)
+        for button, wanted in ((self.service.start, start_test), (self.service.stop, stop_test)):
+            button.click(event(wanted), chosen, self.outputs, concurrency_limit=1, **QUEUED)
         self.gate.judge.click(event(judge), chosen, self.outputs, concurrency_limit=1, **QUEUED)
         self.select.click(
             event(look),
@@ -113,7 +133,9 @@ def values(view: ModelsView) -> list[Any]:
         detail(chosen, view) if chosen else render.note(t("No version yet: the first appears with the first run.")),
         _about(chosen) if chosen else "",
         cards(chosen) if chosen else "",
+        service_part.alerts(chosen.service if chosen else None),
         *gate_part.values(chosen.gate if chosen else None),
+        *service_part.values(chosen.service if chosen else None),
     ]
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from feedback_app.handlers import models
+from feedback_app.i18n import Reader, reading
+from feedback_app.pages import models_tab, service_part
 from storage import gate, projects, registry
 from storage.enums import Role
+from storage.models import Alert, Completion
 from tests import factories
 from tests.web.looking import url_of, wait_for
 
@@ -18,7 +22,11 @@ def candidate(house):
     with house.sessions.begin() as session:
         project = factories.make_project(session)
         version = factories.make_version(session, project)
-        factories.make_judgeable(session, version, registry.champion(session, project))
+        champion = registry.champion(session, project)
+        factories.make_judgeable(session, version, champion)
+        item = factories.make_item(session, project)
+        for place, by in enumerate((champion, version)):
+            session.get_one(Completion, item.members[place].completion_id).model_version_id = by.id
         return project.name
 
 
@@ -40,11 +48,11 @@ def test_a_candidate_is_judged_and_promoted_on_the_page(house, visit, picture, c
         page.click("#op-judge")
         page.locator("#op-gate .op-badge[data-status=inconclusive]").first.wait_for()
         assert state() == ("candidate", "inconclusive", 0.6)
-        page.click("[data-panel=op-decide-panel]")
+        page.locator("[data-panel=op-decide-panel]").dispatch_event("click")  # a toast may lie over it
         page.locator("#op-decide-panel").get_by_text("takes a reason").wait_for()
         page.click("#op-confirm")
         page.get_by_text("or give a reason (--reason) to promote it all the same").wait_for()
-        page.click("#op-decide-panel [data-close]")
+        page.locator("#op-decide-panel [data-close]").dispatch_event("click")
         page.get_by_label("Win rate above").fill("0.5")
         page.click("#op-save-bars")
         wait_for(lambda: state()[2] == 0.5)
@@ -54,7 +62,27 @@ def test_a_candidate_is_judged_and_promoted_on_the_page(house, visit, picture, c
         assert plots.count() == 6
         assert "difference from the champion" in plots.nth(1).get_attribute("aria-label")
         picture(page, "gate")
-        page.click("[data-panel=op-decide-panel]")
+        page.click("#op-blind-start")
+        page.locator("#op-blind").get_by_text("about 230 more decided comparisons").wait_for()
+        page.click("#op-blind-stop")
+        page.locator("#op-blind [data-status=stopped]").wait_for()
+        page.locator("[data-panel=op-decide-panel]").dispatch_event("click")  # a toast may lie over it
         page.click("#op-confirm")
         page.locator("tr[data-version=policy-v1] [data-status=champion]").wait_for()
     assert state() == ("champion", "pass", 0.5)
+
+
+def test_an_alert_stands_above_everything_else_in_the_reader_s_language(house, candidate):
+    told = "rating of policy-v0 is 2.12 on 8 judgements; policy-v1 had 4.00 when it was replaced"
+    with house.sessions.begin() as session:
+        project = projects.get_project(session, candidate)
+        champion = registry.champion(session, project)
+        figures = {"rolled_back_to": "policy-v1"}
+        session.add(Alert(project_id=project.id, version_id=champion.id, name="rating", text=told, figures=figures))
+    view = models.see_models(house.ctx, house.person(Role.OPERATOR), candidate, None)
+    shown = models_tab.values(view)
+    assert len(shown) == models_tab.OUTPUTS
+    assert "policy-v1 was put back into service by itself" in shown[5]
+    assert shown[5] == service_part.alerts(view.selected.service)
+    with reading(Reader("zh-CN")):
+        assert "版本 policy-v0 的评分为 2.12（8 次判断）" in service_part.alerts(view.selected.service)
