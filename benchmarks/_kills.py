@@ -124,6 +124,7 @@ class Campaign:
     def __init__(self, home: Path, url: str, base_model: str, seed: int = 0, **asked: Any) -> None:
         self.home, self.url = home, url
         self._survivors: list[psutil.Process] = []
+        self.lost_by: Counter[int] = Counter()  # workers by run
         self._done: dict[int, int] = {}  # the newest checkpoint of a run when something was killed
         self.rng = random.Random(seed)
         self.engine = make_engine(url)
@@ -240,6 +241,7 @@ class Campaign:
         """Kill it; False when it was not there."""
         if (run := self.open_run()) is not None:
             self._done[run.id] = self._newest(run.id)
+            self.lost_by[run.id] += victim == "worker"
         if victim == "connection":
             if not self.on_postgres:
                 return False

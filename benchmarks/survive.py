@@ -25,7 +25,7 @@ FULL, QUICK = 50, 6
 KINDS = (RunKind.DPO, RunKind.REWARD)
 # The process of a run is killed less often, as that ends the run.
 _CHANCES = {"worker": 5, "process": 2, "web": 2, "connection": 2}
-LAST_ATTEMPT = 3  # a run whose worker is lost three times fails: the third one is let alone, so that most are resumed
+MOST_LOST = 2  # workers of one run: the third time it fails, and could not be compared
 _AT_WORK = 0.7  # of these kills: once there is a checkpoint; else most would hit what is only starting
 
 
@@ -61,7 +61,7 @@ def _strike(campaign: Campaign, kills: int, kinds: tuple[RunKind, ...]) -> None:
             campaign.queue(kinds[turn % len(kinds)])
             turn += 1
         first = not campaign.found.kills
-        now = [name for name in names if name != "worker" or run is None or run.attempts < LAST_ATTEMPT]
+        now = [name for name in names if name != "worker" or run is None or campaign.lost_by[run.id] < MOST_LOST]
         victim = "worker" if first else rng.choices(now, [_CHANCES[name] for name in now])[0]
         if victim in ("worker", "process") and (first or rng.random() < _AT_WORK):
             campaign.wait(campaign.at_work)

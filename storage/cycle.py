@@ -1,4 +1,4 @@
-"""One turn of the loop as one run: reward -> refine -> rules -> train -> evaluate -> gate -> promote.
+"""One turn of the loop as one run: reward -> calibrate -> refine -> rules -> train -> evaluate -> gate -> promote.
 
 The run of a cycle has no process. It is queued, running and ended like any other, but what it does stands in its
 children (`runs.parent_run_id`), ordinary runs that workers claim and resume. `advance` looks at the cycle's row and
@@ -27,6 +27,8 @@ from storage.critique_configs import RECIPES
 from storage.cycle_configs import AUTO, CycleSettings
 from storage.enums import CycleStep, GateVerdict, RunKind, RunStatus, StepState
 from storage.errors import Conflict, FeedbackError, NotEnoughData
+from storage.evaluations import queue_evaluation
+from storage.gate import gate_settings, judge
 from storage.models import ModelVersion, Project, Run, User, utc_now
 from storage.registry import get_version, promote
 from storage.runs import add_log, end_run, queue_run
@@ -192,6 +194,8 @@ class _Turn:
             if step["step"] == CycleStep.TRAIN and made:
                 self.result["model_version"] = made
             self._say(step, StepState.DONE, **more)
+            if step["step"] == CycleStep.CALIBRATE:
+                self._take_up_reward(step)
             return True
         reason = child.error or child.status.value
         if child.status is RunStatus.CANCELLED:
@@ -208,6 +212,7 @@ class _Turn:
     def _start(self, step: dict[str, Any]) -> None:
         begin = {
             CycleStep.REWARD: self._reward,
+            CycleStep.CALIBRATE: self._calibrate,
             CycleStep.REFINE: self._refine,
             CycleStep.RULES: self._rules,
             CycleStep.TRAIN: self._train,
@@ -244,6 +249,27 @@ class _Turn:
     def _reward(self, step: dict[str, Any]) -> None:
         values = self._training(RunKind.REWARD)
         self._queued(step, self._queue_training(step, RunKind.REWARD, values))
+
+    def _calibrate(self, step: dict[str, Any]) -> None:
+        self._queued(step, self._queue_evaluation(step, self._new_reward()))
+
+    def _new_reward(self) -> ModelVersion:
+        name = next((one.get("model_version") for one in self.result["steps"] if one["step"] == CycleStep.REWARD), None)
+        if name is None:
+            raise NotEnoughData("no reward model was trained in this cycle")
+        return get_version(self.session, self.project, name)
+
+    def _take_up_reward(self, step: dict[str, Any]) -> None:
+        """Where the gate lets it, what has just been measured judges from now on; else the one before it goes on."""
+        version = self._new_reward()
+        try:
+            with self.session.begin_nested():
+                verdict = judge(self.session, self.project, version, self.user)
+                step |= {"verdict": verdict.verdict.value, "why": str(verdict.figures.get("why", ""))}
+                if verdict.verdict is GateVerdict.PASS and gate_settings(self.project).auto_promote:
+                    promote(self.session, version, None)
+        except FeedbackError as error:  # somebody decided meanwhile
+            step["why"] = str(error)
 
     def _queue_training(self, step: dict[str, Any], kind: RunKind, values: dict[str, Any]) -> Run:
         return queue_training(self.session, self.project, kind, values, home=self.place.home, **self._common(step))
@@ -282,23 +308,18 @@ class _Turn:
         return get_version(self.session, self.project, name)
 
     def _evaluate(self, step: dict[str, Any]) -> None:
-        version = self._version()
-        from storage.evaluations import queue_evaluation
+        self._queued(step, self._queue_evaluation(step, self._version()))
 
-        child = queue_evaluation(self.session, self.project, version, parent_run=self.run, **self._common(step))
-        self._queued(step, child)
+    def _queue_evaluation(self, step: dict[str, Any], version: ModelVersion) -> Run:
+        return queue_evaluation(self.session, self.project, version, parent_run=self.run, **self._common(step))
 
     def _gate(self, step: dict[str, Any]) -> None:
-        from storage.gate import judge
-
         verdict = judge(self.session, self.project, self._version(), self.user)
         why = str(verdict.figures.get("why", ""))
         self.result |= {"verdict": verdict.verdict.value, "why": why}
         self._say(step, StepState.DONE, why, verdict=verdict.verdict.value, gate_result=verdict.id)
 
     def _promote(self, step: dict[str, Any]) -> None:
-        from storage.gate import gate_settings
-
         version, verdict = self._version(), self.result.get("verdict")
         self.result["promoted"] = False
         if verdict is None:

@@ -205,6 +205,7 @@ class CycleStep(StrEnum):
     """What one turn of the loop does, in this order; `promote` follows from the project's gate settings."""
 
     REWARD = "reward"
+    CALIBRATE = "calibrate"
     REFINE = "refine"
     RULES = "rules"
     TRAIN = "train"

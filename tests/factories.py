@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from storage import accounts, annotations, audit, items, projects, prompts, registry, rules, runs
+from storage import accounts, annotations, audit, cycle, items, projects, prompts, registry, rules, runs
 from storage.configs import DpoConfig, GenerateConfig, RewardConfig, Settings, SnapshotSettings
 from storage.enums import (
     Admission,
@@ -271,6 +271,7 @@ def fill_store(session: Session) -> Project:
     registry.promote(session, version, operator, "better")
     make_evaluation(session, version, accuracy=0.8)
     run = make_run(session, project, worker="filler")
+    run.parent_run_id = cycle.queue_cycle(session, project, {}).id
     runs.add_metrics(session, run.id, [runs.MetricPoint(1, "loss", 0.7)])
     runs.add_log(session, run.id, ["step 1"])
     session.add(CompletionScore(completion_id=lease.completions[0][0], version_id=version.id, value=0.3))

@@ -111,9 +111,12 @@ def test_what_has_nothing_to_do_is_skipped_with_the_reason(session: Session, pla
     assert cycle.advance(session, run.id, place)
     assert run.status is RunStatus.SUCCEEDED
     assert set(steps_of(run).values()) == {"skipped"}
-    assert list(steps_of(run)) == ["reward", "refine", "rules", "train", "evaluate", "gate", "promote"]
+    assert list(steps_of(run)) == [
+        "reward", "calibrate", "refine", "rules", "train", "evaluate", "gate", "promote"
+    ]  # fmt: skip
     for step, why in (
         ("reward", "pairs"), ("refine", "no critique"), ("train", "needed"), ("gate", "no policy was trained"),
+        ("calibrate", "no reward model was trained"),
     ):  # fmt: skip
         assert why in step_of(run, step)["why"], step
     assert not cycle.advance(session, run.id, place)
@@ -186,14 +189,15 @@ def test_two_schedulers_make_one_cycle_and_two_workers_one_child_a_step(
         run = session.scalars(select(Run)).one()
         assert (run.kind, run.cause) == (RunKind.CYCLE, "every_n after the start:cycle")
         assert schedule.due(session, project, utc_now()).reason == f"run {run.id} (cycle) is queued"
-    for made in (1, 2):
+    for made in (1, 2, 3):
         together(lambda: advance_cycles(sessions, place), 4)
         with sessions.begin() as session:
             assert session.scalar(select(func.count()).select_from(Run)) == 1 + made
             work(session, runs.get_run(session, run.id))
     with sessions.begin() as session:
         run = runs.get_run(session, run.id)
-        assert [child.kind for child in cycle.children(session, run)] == [RunKind.REWARD, RunKind.DPO]
+        assert [child.kind for child in cycle.children(session, run)] == [RunKind.REWARD, RunKind.EVALUATE, RunKind.DPO]
+        assert "not evaluated yet" in step_of(run, "calibrate")["why"]
         run.status = RunStatus.SUCCEEDED
         waiting = schedule.due(session, project, utc_now())
         assert waiting.reason == "5 more annotations are needed (0 of 5 since the last training)"
