@@ -209,7 +209,7 @@ def _promote(loop: Loop, policy: ModelVersion) -> ModelVersion:
         before = champion(session, _project(session))
         if before is None:
             raise TrainingFailed("no champion wrote the first completions")
-        promote(session, session.get_one(ModelVersion, policy.id), None, "demo")
+        promote(session, session.get_one(ModelVersion, policy.id), None, "it is measured next, on unseen prompts")
         return before
 
 

@@ -120,7 +120,7 @@ def _row(name: str, figure: Figure, settings: GateSettings) -> Row:
         return Row(name, *own, n, champion, difference, None, VALUE, None, None, False, None, why)
     held = own if bar.on == VALUE else difference or Interval()
     found, why = _hold(held, bar, n, settings.min_comparisons)
-    if name == "win_rate" and found is GateVerdict.INCONCLUSIVE and own.value is not None:
+    if name == "win_rate" and found is GateVerdict.INCONCLUSIVE and own.low is not None and own.value is not None:
         why = _how_many(own.value, settings.win_rate, n, settings.min_comparisons) or why
     return Row(name, *own, n, champion, difference, bar.text, bar.on, bar.least, bar.most, asked, found, why)
 
@@ -154,8 +154,10 @@ def _no_worse(margin: float) -> Bar:
 
 def _hold(held: Interval, bar: Bar, n: int, fewest: int) -> tuple[GateVerdict, str]:
     """The verdict on one interval, and why in one line."""
-    if held.value is None or held.low is None or held.high is None:
+    if held.value is None:
         return GateVerdict.INCONCLUSIVE, "not measured"
+    if held.low is None or held.high is None:
+        return GateVerdict.INCONCLUSIVE, "measured without an interval"
     if n < fewest:
         return GateVerdict.INCONCLUSIVE, f"rests on {n}; at least {fewest} are needed"
     above = bar.least is None or (held.low > bar.least if bar.strict else held.low >= bar.least)

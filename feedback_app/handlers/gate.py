@@ -15,7 +15,7 @@ from storage import audit, gate, members, projects
 from storage.errors import Invalid
 from storage.evaluations import latest_evaluation
 from storage.gate_configs import GateSettings
-from storage.models import GateResult, ModelVersion, Project
+from storage.models import Evaluation, GateResult, ModelVersion, Project
 from storage.registry import champion
 
 NUMBERS = tuple(
@@ -35,6 +35,7 @@ class GateView:
     passed: bool  # against the present champion
     evaluated: bool  # there is an evaluation against the present champion
     newer: bool  # ... that no verdict rests on yet
+    notes: list[str]  # of the evaluation that the verdict rests on: what could not be measured, and why
 
 
 def see_gate(session: Session, project: Project, version: ModelVersion) -> GateView:
@@ -51,13 +52,13 @@ def see_gate(session: Session, project: Project, version: ModelVersion) -> GateV
         passed=gate.passed(result, rival),
         evaluated=found is not None,
         newer=found is not None and (result is None or result.evaluation_id != found.id),
+        notes=_notes(session, result),
     )
 
 
-def see_bars(ctx: Context, name: str | None, project: str | None) -> GateSettings:
-    """The bars of `project`."""
-    with ctx.reading(name, policies.see_operations) as (session, user):
-        return gate.gate_settings(members.get_project(session, user, project or ""))
+def _notes(session: Session, result: GateResult | None) -> list[str]:
+    found = session.get(Evaluation, result.evaluation_id) if result and result.evaluation_id else None
+    return [str(note) for note in found.metrics.get("notes", [])] if found else []
 
 
 def save_bars(ctx: Context, name: str | None, project: str | None, values: Mapping[str, Any]) -> GateSettings:

@@ -122,7 +122,10 @@ def verdict(view: GateView) -> str:
     when = render.when(result.created_at, utc_now())
     line = Markup(f'<p class="op-muted">{render.h(against)} · {when}. {render.h(why(result.figures))}</p>')
     stale = view.against != view.champion or view.newer
-    return head + line + (render.note(next_step(view), "warn") if stale else "") + table(result.figures.get("rows", []))
+    hint = render.note(next_step(view), "warn") if stale else ""
+    notes = "".join(f"<li>{render.h(sentence(message(note)))}</li>" for note in view.notes)
+    below = f'<ul class="op-gate-notes">{notes}</ul>' if notes else ""
+    return head + line + hint + table(result.figures.get("rows", [])) + below
 
 
 def next_step(view: GateView) -> str:

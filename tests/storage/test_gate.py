@@ -82,6 +82,7 @@ def test_one_required_figure_decides() -> None:
         ({"win_rate": figure(0.53, 0.47, 0.59)}, "rests on 200; to show 53% takes about 2178"),
         ({"win_rate": figure(0.9, 0.8, 1.0, n=12)}, "rests on 12; at least 30 are needed"),
         ({"win_rate": figure(None, n=0)}, "not measured"),
+        ({"win_rate": figure(0.9)}, "measured without an interval"),
         ({"perplexity": figure(None, n=0)}, "not measured"),
         ({"length_ratio": figure(1.5, 1.4, 1.6)}, "the bar lies within the interval"),
         ({"perplexity": figure(20.0, 19.0, 21.0, champion=20.0)}, "not measured"),
