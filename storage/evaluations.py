@@ -79,12 +79,22 @@ def latest_evaluation(
 def as_shown(session: Session, version: ModelVersion) -> dict[str, Any] | None:
     """The newest evaluation of a version as commands and the interface of programs print it; None before the first."""
     found = latest_evaluation(session, version)
-    if found is None:
-        return None
+    return None if found is None else shown(session, found)
+
+
+def evaluation_of(session: Session, run: Run) -> dict[str, Any] | None:
+    """What a run measured, as it is shown; None before it has ended, and of a run of another kind."""
+    found = session.scalar(select(Evaluation).where(Evaluation.run_id == run.id).order_by(Evaluation.id.desc()))
+    return None if found is None or "figures" not in found.metrics else shown(session, found)
+
+
+def shown(session: Session, found: Evaluation) -> dict[str, Any]:
+    """An evaluation with the names of what it is of."""
     champion = session.get(ModelVersion, found.champion_id) if found.champion_id else None
     reward = session.get(ModelVersion, found.reward_id) if found.reward_id else None
     return {
         "evaluation": found.id,
+        "version": session.get_one(ModelVersion, found.version_id).name,
         "run": found.run_id,
         "split": found.split,
         "against": champion.name if champion else None,

@@ -95,8 +95,8 @@ def fit_slope(margins: ArrayLike) -> float:
     """1 / T of minimal mean NLL; below zero where the model is wrong more than it is right.
 
     The target is (n + 1) / (n + 2) instead of 1 for n pairs: Platt's smoothing (1999), without which a model that is
-    right on all of a few pairs would be held for certain. The mean NLL is convex in the slope: its derivative is zero in
-    one place, found by halving.
+    right on all of a few pairs would be held for certain. The mean NLL is convex in the slope: its derivative is zero
+    in one place, found by halving.
     """
     found = np.asarray(margins, dtype=np.float64)
     target = (found.size + 1) / (found.size + 2)

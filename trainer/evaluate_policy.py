@@ -66,6 +66,8 @@ def measure_policy(task: Task) -> Report:
     _reference(task, report, policies, sides, written)
     del policies  # its model makes room for that of the rewards
     _win_rate(task, report, sides, written)
+    wanted = len(writers) * len(written[sides.ours]) + 1
+    task.folder.progress(wanted, wanted)
     return report
 
 
@@ -312,7 +314,7 @@ def _of_judge(report: Report, name: str, judge: Judge) -> None:
     """How far its word can be trusted: its own figures on test pairs."""
     test = judge.margins[Split.TEST]
     report.more["temperature"] = judge.temperature
-    report.notes += [f"{name}: {judge.note}"] if judge.note else []
+    report.notes += [judge.note] if judge.note else []
     if not test.rows:
         report.notes.append(f"{name} judged; there are no test pairs to hold it against")
         return

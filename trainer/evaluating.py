@@ -120,6 +120,10 @@ def _margins(split: Split, pairs: list[tuple[Split, dict[str, Any]]], values: li
 def _temperature(validation: Margins, folder: Path) -> tuple[float, str]:
     if len(validation.rows) >= MIN_PAIRS:
         return fit_temperature(validation.mean), ""
-    too_few = f"{len(validation.rows)} validation pairs are too few to fit a temperature ({MIN_PAIRS} at least)"
-    own = read_ensemble(folder).temperature
-    return (own, f"{too_few}: that of its training") if own else (1.0, f"{too_few}: rewards are taken as they are")
+    n, own = len(validation.rows), read_ensemble(folder).temperature
+    if own is not None:
+        return (
+            own,
+            f"{n} validation pairs are too few to fit a temperature: that of its training is taken",
+        )
+    return 1.0, f"{n} validation pairs are too few to fit a temperature: rewards are taken as they are"

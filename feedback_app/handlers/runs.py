@@ -45,6 +45,7 @@ class RunView:
     log: list[str]
     seconds_left: float | None
     children: list[Run]  # of a cycle, in order
+    evaluation: dict[str, Any] | None = None  # what it measured (storage.evaluations.shown)
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ def _selected(session: Session, project: Project, rows: list[Run], wanted: Any, 
         log=run_events.log_lines(session, row.id, limit=100_000)[-LOG_LINES:],
         seconds_left=time_left(row, now) if row.kind is not RunKind.CYCLE else None,  # its steps are unlike
         children=children,
+        evaluation=evaluations.evaluation_of(session, row) if row.kind is RunKind.EVALUATE else None,
     )
 
 

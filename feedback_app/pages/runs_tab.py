@@ -13,7 +13,7 @@ from feedback_app.handlers import runs as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.runs import AUTO, RunsView, RunView
 from feedback_app.i18n import later, listed, message, named, sentence, t
-from feedback_app.pages import cycle_part, render
+from feedback_app.pages import cycle_part, evaluation_part, render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.auto import Choice
@@ -268,7 +268,9 @@ def detail(chosen: RunView) -> str:
     log = "\n".join(escape(line) for line in chosen.log) or escape(t("Nothing yet."))
     parts: list[str] = []
     result = {name: value for name, value in (run.result or {}).items() if name != "steps"}
-    if result:
+    if chosen.evaluation:
+        parts.append(evaluation_part.found(chosen.evaluation))
+    elif result:
         parts.append(render.fold(t("Result"), render.facts(render.figures(result)), True))
     if chosen.snapshot:
         parts.append(render.fold(t("Data"), _snapshot(chosen)))
