@@ -100,12 +100,16 @@ def explain(error: BaseException) -> tuple[str, bool]:
     return f"{type(error).__name__}: {text[:300]}; the run's log.txt has the traceback", False
 
 
+# "unexpected pos": what torch.save says when the end of its file did not fit.
+_NO_ROOM = ("no space left", "quota exceeded", "pytorchstreamwriter failed writing", "unexpected pos")
+
+
 def _disk_is_full(error: BaseException) -> bool:
     """Also where a library that writes files by itself says so in words of its own, or in an error it caused."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     text = " ".join(str(error).split()).lower()
-    if any(sign in text for sign in ("no space left", "quota exceeded", "pytorchstreamwriter failed writing")):
+    if any(sign in text for sign in _NO_ROOM):
         return True
     cause = error.__cause__ or error.__context__
     return cause is not None and _disk_is_full(cause)
