@@ -19,10 +19,12 @@ def list_(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
     as_json: JsonFlag = False,
 ) -> None:
-    """The newest runs, of one project or of all."""
+    """The newest runs, of one project (and what it waits for to train by itself) or of all."""
     from storage.engine import read_only
+    from storage.models import utc_now
     from storage.projects import get_project
     from storage.runs import list_runs
+    from storage.schedule import due
 
     with open_store() as store, read_only(store.sessions) as session:
         found = get_project(session, project) if project else None
@@ -39,8 +41,14 @@ def list_(
             }
             for run in list_runs(session, found, limit)
         ]
+        waits = due(session, found, utc_now()) if found else None
     shown = [(*(row[k] for k in ("run", "project", "kind", "status")), _steps(row), row["created_at"]) for row in rows]
-    emit({"runs": rows}, as_json, table(("run", "project", "kind", "status", "steps", "queued"), shown))
+    payload: dict[str, Any] = {"runs": rows}
+    lines = [table(("run", "project", "kind", "status", "steps", "queued"), shown)]
+    if waits is not None:
+        payload["by_itself"] = {"reason": waits.reason, "starts": waits.kinds, "next_at": waits.next_at}
+        lines.append(f"by itself: {waits.reason}")
+    emit(payload, as_json, *lines)
 
 
 @app.command()
