@@ -175,6 +175,7 @@ def test_wordings_are_changed_refused_and_put_back(house, visit):
         refine.fill("Once more: {critique}")
         page.click("#op-save-project")
         wait_for(lambda: stored()[1]["refine"] == "Once more: {critique}")
+        page.get_by_text("The project is saved.").last.wait_for()  # until then the answer would fill the fields again
         page.click("#op-wordings-reset")
         wait_for(lambda: refine.input_value() == ours)
         page.click("#op-save-project")

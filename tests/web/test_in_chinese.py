@@ -73,6 +73,7 @@ SAME = {
     r"(?:policy|reward)-v\d+|starter|(?:sha256 )?\b[0-9a-f]{12}\b": "names of model versions, and checksums",
     "Shift|Ctrl|Alt|Esc|Enter|Del": "keys on a keyboard",
     "read|write|export": "what a token may do, as the API calls it",
+    "contains|lacks|matches": "kinds of format checks, as one types them",
     "KTO|DPO|SFT|SDFT|API|HTTP|POST|cron|UTC|ID|MB|[Tt]op-p": "abbreviations",
     r"https?://\S*|FEEDBACK_\w+|feedback-app [\w -]+|\w+=\S*|[a-z]+_[a-z_]+": "what one types as it stands",
 }
