@@ -23,9 +23,9 @@ from storage.schema import upgrade
 
 FULL, QUICK = 50, 6
 KINDS = (RunKind.DPO, RunKind.REWARD)
-# The process of a run is killed less often, as that ends the run.
 _CHANCES = {"worker": 5, "process": 2, "web": 2, "connection": 2}
 MOST_LOST = 2  # workers of one run: the third time it fails, and could not be compared
+ENDED = 4  # one run in so many may have its process killed, which ends it: the others are resumed to their end
 _AT_WORK = 0.7  # of these kills: once there is a checkpoint; else most would hit what is only starting
 
 
@@ -53,8 +53,6 @@ def measure(args: argparse.Namespace) -> Outcome:
 def _strike(campaign: Campaign, kills: int, kinds: tuple[RunKind, ...]) -> None:
     rng, turn = random.Random(campaign.rng.random()), 0
     names = [name for name in VICTIMS if name != "connection" or campaign.on_postgres]
-    if kills < FULL:
-        names.remove("process")  # so that one of the few runs is resumed to its end
     while sum(campaign.found.kills.values()) < kills:
         run = campaign.open_run()
         if run is None:
@@ -62,10 +60,12 @@ def _strike(campaign: Campaign, kills: int, kinds: tuple[RunKind, ...]) -> None:
             turn += 1
         first = not campaign.found.kills
         now = [name for name in names if name != "worker" or run is None or campaign.lost_by[run.id] < MOST_LOST]
+        if turn % ENDED != 0:
+            now.remove("process")
         victim = "worker" if first else rng.choices(now, [_CHANCES[name] for name in now])[0]
         if victim in ("worker", "process") and (first or rng.random() < _AT_WORK):
             campaign.wait(campaign.at_work)
-        campaign.pause(moments(rng, 0.7))
+        campaign.pause(moments(rng, 2.0))
         campaign.strike(victim)
 
 
