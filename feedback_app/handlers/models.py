@@ -12,14 +12,13 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.gate import GateView, see_gate
-from feedback_app.handlers.service import ServiceView, see_service
 from feedback_app.handlers.values import text, to_enum
-from storage import audit, blind_tests, gate, members, registry, taint
+from storage import audit, blind_tests, gate, members, monitoring, registry, taint
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
 from storage.evaluations import queue_evaluation
 from storage.lineage import Lineage, lineage
-from storage.models import ModelVersion, Project, utc_now
+from storage.models import Alert, ModelVersion, Project, utc_now
 from storage.registry import BeforeAfter
 from storage.resolution import Rates, resolution_rates
 from storage.taint import Standing
@@ -48,7 +47,6 @@ class VersionView:
     against: str | None
     cards: list[BeforeAfter]
     gate: GateView
-    service: ServiceView
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class ModelsView:
     versions: list[ModelVersion]
     standings: dict[int, Standing]  # by version id
     selected: VersionView | None
+    alerts: list[Alert]  # of the last days, newest first
     now: datetime
     notice: str = ""
 
@@ -134,12 +133,13 @@ def stop_test(ctx: Context, name: str | None, project: str | None, version: Any)
 
 def _view(session: Session, project: Project | None, wanted: Any, notice: str = "") -> ModelsView:
     if project is None:
-        return ModelsView(None, [], {}, None, utc_now())
+        return ModelsView(None, [], {}, None, [], utc_now())
     versions = registry.list_versions(session, project)
     row = _pick(session, project, versions, wanted)
     standings = taint.standing(session, project)
     selected = _selected(session, project, versions, row, standings) if row else None
-    return ModelsView(project.name, versions, standings, selected, utc_now(), notice)
+    alerts = monitoring.recent_alerts(session, project)
+    return ModelsView(project.name, versions, standings, selected, alerts, utc_now(), notice)
 
 
 def _pick(session: Session, project: Project, versions: list[ModelVersion], wanted: Any) -> ModelVersion | None:
@@ -165,9 +165,7 @@ def _selected(
     cards = registry.before_after(session, project, against, row, CARDS) if against else []
     rates = resolution_rates(session, project).get(row.id)
     name = against.name if against else None
-    judged = see_gate(session, project, row)
-    service = see_service(session, project, row, judged.settings.watch_least)
-    return VersionView(row, line, standings[row.id], rates, name, cards, judged, service)
+    return VersionView(row, line, standings[row.id], rates, name, cards, see_gate(session, project, row))
 
 
 def _rival(versions: list[ModelVersion], line: Lineage, row: ModelVersion) -> ModelVersion | None:

@@ -29,7 +29,7 @@ _HINTS = {
 }
 
 
-OUTPUTS = 9 + len(gate_part.FIELDS)  # of `ModelsTab.outputs`
+OUTPUTS = 7 + len(gate_part.FIELDS)  # of `ModelsTab.outputs`
 
 
 class ModelsTab:
@@ -69,19 +69,10 @@ class ModelsTab:
     @property
     def outputs(self) -> list[Any]:
         """What a look at the versions changes."""
-        return [
-            self.list,
-            self.selected,
-            self.detail,
-            self.about,
-            self.cards,
-            self.alerts,
-            *self.gate.outputs,
-            *self.service.outputs,
-        ]
+        return [self.list, self.selected, self.detail, self.about, self.cards, self.alerts, *self.gate.outputs]
 
-    def connect(self, ctx: Context) -> None:
-        """Wire the tab's events."""
+    def connect(self, ctx: Context, head: gr.Tab) -> None:
+        """Wire the tab's events; `head` opens it."""
 
         def look(name: str | None, project: str | None, version: Any) -> list[Any]:
             return values(handlers.see_models(ctx, name, project, version))
@@ -109,8 +100,10 @@ class ModelsTab:
         self.gate.connect(ctx)
         chosen = [self.project, self.selected]
         self.gate.evaluate.click(event(evaluate), chosen, self.outputs, concurrency_limit=1, **QUEUED)
-        for button, wanted in ((self.service.start, start_test), (self.service.stop, stop_test)):
+        tested = [
             button.click(event(wanted), chosen, self.outputs, concurrency_limit=1, **QUEUED)
+            for button, wanted in ((self.service.start, start_test), (self.service.stop, stop_test))
+        ]
         self.gate.judge.click(event(judge), chosen, self.outputs, concurrency_limit=1, **QUEUED)
         self.select.click(
             event(look),
@@ -122,6 +115,8 @@ class ModelsTab:
         asked = [self.project, self.selected, self.decision, self.reason]
         done = self.confirm.click(event(decide), asked, [*self.outputs, self.reason], concurrency_limit=1, **QUEUED)
         done.success(None, js="() => window.feedback.closePanels()")
+        seen = [self.project.change, self.selected.change, head.select]
+        self.service.connect(ctx, self.project, self.selected, seen, [*tested, done])
 
 
 def values(view: ModelsView) -> list[Any]:
@@ -133,9 +128,8 @@ def values(view: ModelsView) -> list[Any]:
         detail(chosen, view) if chosen else render.note(t("No version yet: the first appears with the first run.")),
         _about(chosen) if chosen else "",
         cards(chosen) if chosen else "",
-        service_part.alerts(chosen.service if chosen else None),
+        service_part.alerts(view.alerts),
         *gate_part.values(chosen.gate if chosen else None),
-        *service_part.values(chosen.service if chosen else None),
     ]
 
 

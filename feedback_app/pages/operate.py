@@ -77,8 +77,9 @@ def build(ctx: Context) -> gr.Blocks:
             *data_part.outputs,
             *users_part.outputs,
         ]
-        for part in (runs_part, models_part, data_part, users_part):
+        for part in (runs_part, data_part, users_part):
             part.connect(ctx)
+        models_part.connect(ctx, models_head)
         project_part.connect(ctx, see.everything, everything)
         quality_part.connect(ctx, quality_head)
         rules_part.connect(ctx, rules_head)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 import gradio as gr
 
+from feedback_app.handlers import service as handlers
+from feedback_app.handlers.context import Context
 from feedback_app.handlers.service import BlindView, ServiceView
 from feedback_app.i18n import later, message, named, plural, sentence, t
 from feedback_app.pages import render
 from feedback_app.pages.interval_plot import Scale, draw
 from feedback_app.pages.render import Markup, Row
+from feedback_app.pages.wiring import event
 from storage.enums import BlindTestState, VersionStatus
 from storage.live_figures import NAMES, Live
-from storage.models import utc_now
+from storage.models import Alert, utc_now
 from storage.monitoring import Compared
 
 _SCALES = {"win_rate": Scale(0, 1), "rating": Scale(1, 5), "resolution": Scale(0, 1)}
 
 
 class ServicePart:
-    """Alerts above everything else, and two cards: the blind test with its buttons, and the trend."""
+    """Two cards: the blind test with its buttons, and the figures by version."""
 
     def __init__(self) -> None:
         with gr.Column(elem_classes="op-card", elem_id="op-blind-card"):
@@ -31,6 +35,20 @@ class ServicePart:
                 self.stop = gr.Button(later("Stop it"), elem_id="op-blind-stop", min_width=120)
         with gr.Column(elem_classes="op-card"):
             self.trend = gr.HTML("", elem_id="op-trend", js_on_load=None)
+
+    def connect(
+        self, ctx: Context, project: gr.Dropdown, selected: gr.Textbox, seen: Sequence[Any], done: Iterable[Any]
+    ) -> None:
+        """Look when something is `seen` or `done` (events under way); beside them, for it reads all people said."""
+
+        def people_said(name: str | None, chosen: str | None, version: Any) -> list[Any]:
+            return values(handlers.see_service(ctx, name, chosen, version))
+
+        asked = {"fn": event(people_said), "inputs": [project, selected], "outputs": self.outputs}
+        quietly = {"show_progress": "hidden", "api_visibility": "private"}
+        gr.on(list(seen), **asked, **quietly, concurrency_limit=1)
+        for one in done:
+            one.success(**asked, **quietly, concurrency_limit=1)
 
     @property
     def outputs(self) -> list[Any]:
@@ -43,10 +61,10 @@ def values(view: ServiceView | None) -> list[Any]:
     return ["", ""] if view is None else [_test(view.test), _trend(view)]
 
 
-def alerts(view: ServiceView | None) -> str:
+def alerts(found: Iterable[Alert]) -> str:
     """A note for each alert of the last days."""
     notes = []
-    for one in view.alerts if view else []:
+    for one in found:
         when = render.ago(one.created_at, utc_now())
         said = t("{said} ({when})", said=sentence(message(one.text)), when=when)
         back = one.figures.get("rolled_back_to")
