@@ -14,7 +14,7 @@ from storage.enums import RunKind
 def test_a_training_resumes_exactly_and_nothing_that_was_acknowledged_is_lost(
     postgres_url: str, home: Path, tiny_base: Path
 ) -> None:
-    campaign = Campaign(home, postgres_url, str(tiny_base), max_steps=200, save_steps=20, eval_steps=20)
+    campaign = Campaign(home, postgres_url, str(tiny_base), max_steps=100, save_steps=20, eval_steps=20)
     with campaign:
         reference = campaign.queue(RunKind.DPO)
         campaign.finish()
