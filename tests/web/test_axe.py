@@ -313,7 +313,7 @@ def test_operate(house, visit_again, check, full):
         check(page, f"{kind} Runs")
         check.reach(page)
         for tab, seen in (
-            ("Models", "#op-versions :is(table, p)"),
+            ("Models", "#op-trend h3"),
             ("Data", "#op-webhook-shown p, #op-webhook-shown dl"),
             ("Quality", "#op-quality section"),
             ("Rules", "#op-rule-list :is(table, p)"),

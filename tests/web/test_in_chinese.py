@@ -82,7 +82,7 @@ FRESH = "() => feedback.kind?.() === 'pair' && !document.querySelector('.fb-verd
 # What a tab of the operate page has shown once it is there; another tab: a card.
 TABS = {
     "运行": "#op-preview :is(p, .op-stats)",
-    "模型": "#op-versions :is(table, p)",
+    "模型": "#op-trend h3",  # comes after the versions
     "数据": "#op-exports table",
     "质量": "#op-quality section",
     "标准条目": "#op-gold-items :is(table, p)",
