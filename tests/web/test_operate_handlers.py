@@ -130,7 +130,7 @@ def test_a_cycle_shows_its_steps_and_the_project_says_when_the_next_is_due(house
     shown = runs_tab.header(view.selected, view)
     child = view.selected.children[0]
     assert f'data-run="{child.id}"' in shown
-    assert [shown.index(f"<td data-label=\"step\">{step}</td>") for step in ("reward", "gate", "promote")]
+    assert [shown.index(f'<td data-label="step">{step}</td>') for step in ("reward", "gate", "promote")]
     listed = runs_tab.run_list(view)
     assert listed.index(f'data-run="{parent.id}"') < listed.index(f'data-run="{child.id}"'), "the steps stand below"
     assert f"By itself: Run {parent.id} (cycle) is running." in listed
