@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sqlalchemy import select
@@ -29,7 +30,9 @@ from storage.runs import get_run
 from tests.factories import make_annotation, make_item, make_prompt, make_user
 from tests.trainer.conftest import rows_of
 from tests.trainer.working import judge, queue, run_of, work
+from trainer import evaluate_reward
 from trainer.bridge import lay_out
+from trainer.evaluating import Judge, Margins
 from trainer.figures import About, Report, distinct_2, language_of, mean, objects, slices_of
 from trainer.measuring import passages_of, read
 from trainer.place import Place
@@ -154,11 +157,20 @@ def test_a_policy_and_a_reward_model_are_measured_against_what_is_in_service(
         told = figures(of_reward)
         assert {"accuracy", "ece", "ece_before", "brier", "nll", "longer_wins", "bias", "variance"} <= told.keys()
         assert told["human_ceiling"].value is None
-        assert (told["brier"].value or 0) == pytest.approx(
-            (told["bias"].value or 0) + (told["variance"].value or 0), abs=0.05
-        )
+        assert told["bias"].value is not None
+        assert told["variance"].value is not None
         assert sum(one["n"] for one in of_reward.metrics["reliability"]) == told["accuracy"].n == 14
     _goes_on(sessions, ids["policy-v1"], home)
+
+
+def test_bias_and_variance_make_up_the_brier_score_of_a_single_head() -> None:
+    """(1 - p)^2, averaged over heads, is that of their mean and their variance: exactly, and at any temperature."""
+    heads = np.random.default_rng(3).normal(0.4, 1.5, (40, 4))
+    margins = Margins(heads, [{"prompt_id": number // 2} for number in range(40)])
+    report = Report({}, "reward")
+    evaluate_reward._heads(report, Judge({Split.TEST: margins}, 1.7, "", []))
+    single = ((1 - 1 / (1 + np.exp(-heads / 1.7))) ** 2).mean()
+    assert report.figures["bias"]["value"] + report.figures["variance"]["value"] == pytest.approx(single)
 
 
 def _goes_on(sessions: sessionmaker[Session], run_id: int, home: Path) -> None:
