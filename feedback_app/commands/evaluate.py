@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from feedback_app.commands.shared import JsonFlag, OptionalProject, emit, open_store, pick_project, say, table
+from feedback_app.commands.shared import (
+    JsonFlag,
+    OptionalProject,
+    RunSettings,
+    WaitFlag,
+    emit,
+    open_store,
+    pick_project,
+    say,
+    table,
+)
 from feedback_app.commands.train import parse_settings, run_payload, run_table
 
 _COLUMNS = ("figure", "value", "95 %", "champion", "difference", "n")
@@ -15,14 +25,8 @@ _COLUMNS = ("figure", "value", "95 %", "champion", "difference", "n")
 def evaluate(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="For instance policy-v3 or reward-v1.")],
     project: OptionalProject = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the run, e.g. prompts=100; may be repeated."),
-    ] = None,
-    wait: Annotated[
-        bool,
-        typer.Option("--wait", help="Stay until it has ended; when no worker takes it, do it here."),
-    ] = False,
+    settings: RunSettings = None,
+    wait: WaitFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a version on test prompts beside the champion: figures with intervals. A worker does it."""

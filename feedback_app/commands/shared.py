@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from storage.models import Project, User
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
+RunSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the run, e.g. seed=2; may be repeated."),
+]
+WaitFlag = Annotated[bool, typer.Option("--wait", help="Stay until it has ended; when no worker takes it, do it here.")]
 ProjectName = Annotated[str, typer.Option("--project", "-p", metavar="PROJECT", help="The project's name.")]
 OptionalProject = Annotated[
     str | None,

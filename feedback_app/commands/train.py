@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from feedback_app.commands.shared import JsonFlag, ProjectName, emit, open_store, say, table
+from feedback_app.commands.shared import JsonFlag, ProjectName, RunSettings, WaitFlag, emit, open_store, say, table
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -41,14 +41,8 @@ _KINDS = (
 def train(
     kind: Annotated[TrainKind, typer.Argument(help=_KINDS)],
     project: ProjectName,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the run, e.g. epochs=2; may be repeated."),
-    ] = None,
-    wait: Annotated[
-        bool,
-        typer.Option("--wait", help="Stay until it has ended; when no worker takes it, do it here."),
-    ] = False,
+    settings: RunSettings = None,
+    wait: WaitFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train on what a project has collected. A worker does it; --wait shows the progress and the result."""

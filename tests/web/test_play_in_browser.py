@@ -58,6 +58,13 @@ def _sampling(house, project: str, sampling: dict[str, float]) -> None:
         factories.projects.update_project(session, factories.projects.get_project(session, project), sampling=sampling)
 
 
+def _process(house, worker, project) -> int:
+    """Of those that answer, the one that answers in this project: pages of other tests may have asked for one too."""
+    live = [lane._live for lane in worker._talks if lane._live is not None]
+    with read_only(house.sessions) as session:
+        return next(one.child.pid for one in live if session.get_one(Run, one.run_id).project.name == project)
+
+
 def _texts(page) -> list[str]:
     return [page.inner_text(f"#fb-side-{letter} .fb-text") for letter in "ab"]
 
@@ -86,8 +93,7 @@ def test_type_stream_judge_and_go_on(house, visit, worker, picture):
         picture(page, "play-2-writing")
 
         # The process is killed in the middle: said in one line, and the words are back in the box.
-        pid = next(lane._live.child.pid for lane in worker._talks if lane._live is not None)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(_process(house, worker, project), signal.SIGKILL)
         page.wait_for_selector("#pl-status[data-kind=bad]")
         assert "killed" in page.inner_text("#pl-status")
         assert page.input_value(BOX).startswith("Where is my order 4417?")
