@@ -311,7 +311,7 @@ class _Turn:
         self._queued(step, self._queue_evaluation(step, self._version()))
 
     def _queue_evaluation(self, step: dict[str, Any], version: ModelVersion) -> Run:
-        return queue_evaluation(self.session, self.project, version, parent_run=self.run, **self._common(step))
+        return queue_evaluation(self.session, self.project, version, **self._common(step))
 
     def _gate(self, step: dict[str, Any]) -> None:
         verdict = judge(self.session, self.project, self._version(), self.user)

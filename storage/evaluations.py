@@ -116,19 +116,17 @@ def queue_evaluation(
     values: Mapping[str, Any] | None = None,
     user: User | None = None,
     cause: str | None = None,
-    parent_run: Run | None = None,
 ) -> Run:
     """Queue a run that measures `version` on test prompts, against what is the champion when it starts.
 
-    `values` are settings of the run (`EvaluateConfig`); `parent_run` is the cycle that it is a step of. Raises
-    `Invalid` for an unknown setting or a version that there is nothing to compare with, `NotEnoughData` without test
-    prompts, `Conflict` for a second run of one `cause`.
+    `values` are settings of the run (`EvaluateConfig`). Raises `Invalid` for an unknown setting or a version that there
+    is nothing to compare with, `NotEnoughData` without test prompts, `Conflict` for a second run of one `cause`.
     """
     config = parse(EvaluateConfig, dict(values or {}))
     rival_of(session, project, version, default_base_model)
     if not session.scalar(select(exists().where(Prompt.project_id == project.id, Prompt.split == Split.TEST))):
         raise NotEnoughData(f"project '{project.name}' has no test prompts; one prompt in ten becomes one: add more")
-    run = queue_run(
+    return queue_run(
         session,
         project,
         RunKind.EVALUATE,
@@ -139,10 +137,6 @@ def queue_evaluation(
         user=user,
         seed=config.seed,
     )
-    if parent_run is not None:
-        run.parent_run_id = parent_run.id
-        session.flush()
-    return run
 
 
 def queue_evaluation_of(

@@ -55,7 +55,7 @@ def curves(lines: Sequence[Line], title: str) -> Markup:
         elif found:
             path = " ".join(f"{x(step)},{y(value)}" for step, value in found)
             parts.append(f'<polyline class="{kind}" points="{path}"><title>{escape(line.label)}</title></polyline>')
-    return Markup(  # noqa: S704 numbers, and escaped words
+    return Markup(  # noqa: S704  numbers, and escaped words
         f'<svg class="curves" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg>"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_a_policy_and_a_reward_model_are_measured_against_what_is_in_service(
     worker = make_worker(kinds_of(["train"]))
     for kind in (RunKind.REWARD, RunKind.DPO):
         trained = queue(sessions, project_id, home, kind, max_steps=3, learning_rate=0.05)
-        work(worker, lambda: run_of(sessions, trained).status.ended)  # noqa: B023  it is done before the next
+        work(worker, partial(_has_ended, sessions, trained))
     ids = {}
     for name in ("policy-v1", "reward-v1"):
         with sessions.begin() as session:
@@ -122,7 +123,7 @@ def test_a_policy_and_a_reward_model_are_measured_against_what_is_in_service(
             ids[name] = queue_evaluation_of(session, project, asked, default_base_model="starter").id
             with pytest.raises(Invalid, match="pears"):
                 queue_evaluation_of(session, project, {"version": name, "pears": 1}, default_base_model="starter")
-        work(worker, lambda: run_of(sessions, ids[name]).status.ended)  # noqa: B023
+        work(worker, partial(_has_ended, sessions, ids[name]))
         run = run_of(sessions, ids[name])
         assert run.status is RunStatus.SUCCEEDED, run.error
     with read_only(sessions) as session:
@@ -161,6 +162,10 @@ def test_a_policy_and_a_reward_model_are_measured_against_what_is_in_service(
         assert told["variance"].value is not None
         assert sum(one["n"] for one in of_reward.metrics["reliability"]) == told["accuracy"].n == 14
     _goes_on(sessions, ids["policy-v1"], home)
+
+
+def _has_ended(sessions: sessionmaker[Session], run_id: int) -> bool:
+    return run_of(sessions, run_id).status.ended
 
 
 def test_bias_and_variance_make_up_the_brier_score_of_a_single_head() -> None:

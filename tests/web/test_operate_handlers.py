@@ -394,8 +394,7 @@ def test_older_times_name_their_zone():
 
 
 def test_plots_keep_their_last_point():
-    points = [(step, float(step)) for step in range(10_001)]
-    thinned = plots.thin(points)
+    thinned = plots.thin(points := [(step, float(step)) for step in range(10_001)])
     assert len(thinned) <= plots.MAX_POINTS
     assert (thinned[0], thinned[-1]) == (points[0], points[-1])
     assert plots.frame(plots.LOSS, {}).dtypes["value"] == "float64"
