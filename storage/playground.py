@@ -108,8 +108,11 @@ def keep_draft(session: Session, talk: Conversation, text: str) -> None:
 def send(session: Session, project: Project, talk: Conversation, text: str, *, now: datetime | None = None) -> None:
     """Ask for two completions of the conversation with `text` as the next message, and wake a process for them.
 
-    Raises `Invalid` for a message that is empty or too long, `Conflict` while the one before is not judged.
+    Raises `Invalid` for a message that is empty or too long, `Conflict` while the one before is not judged. The message
+    that is being answered, sent a second time (a double click), changes nothing.
     """
+    if talk.state in _LIVE and talk.messages[-1]["content"] == storable(text.strip()):
+        return
     if talk.state in _LIVE:
         raise Conflict("your last message is being answered; wait for it, or stop it")
     if talk.state is TurnState.WRITTEN:

@@ -32,11 +32,13 @@ REST_SECONDS = 0.4  # ... while a model is being loaded
 PATIENCE_SECONDS = 900.0  # a page that was left open does not look for ever
 FOLLOWERS = 200  # people whose completions are being written at a time
 
-JS_ASKED = """async (project, kept) => {
+JS_ASKED = """async (follower, project, kept) => {
   while (!window.feedback?.keep) await new Promise((done) => setTimeout(done, 10));
-  return [new URLSearchParams(location.search).get('project') ?? project, kept];
+  return [follower, new URLSearchParams(location.search).get('project') ?? project, kept];
 }"""
+JS_OTHER_PROJECT = "(follower, project) => [follower, window.feedback.otherProject(project)]"
 JS_TYPED = "(project, box) => [project, window.feedback.play.typed()]"
+JS_SENT = "(follower, project, box) => [follower, project, window.feedback.play.typed()]"
 
 
 def build(ctx: Context) -> gr.Blocks:
@@ -109,6 +111,7 @@ class _Ui:
         self.keep = gr.Button("Keep message", visible="hidden", elem_id="pl-keep")
         self.assignment = gr.Textbox("", visible="hidden", elem_id="fb-assignment")
         self.clock = gr.Number(0, visible="hidden", elem_id="fb-clock")
+        self.follower = gr.State(_Follower())
         # As on the annotate page: what is typed while the session is lost comes back after the sign-in.
         self.kept = gr.BrowserState(None, storage_key="feedback-talk", secret="feedback-draft-v1")  # noqa: S106  no secret
 
@@ -130,6 +133,18 @@ def _go(letter: str, *, rewritten: bool) -> gr.Button:
     return gr.Button(later(words, letter=letter), elem_id=name, min_width=120, visible=False)
 
 
+class _Follower:
+    """Which of a page's events looks at the conversation: the newest one; those before it have nothing more to show."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+
+    def begin(self) -> int:
+        """A newer event looks from now on; returns its number."""
+        self.newest += 1
+        return self.newest
+
+
 class Look(NamedTuple):
     """One look at the conversation: what there is, and what the page showed before."""
 
@@ -138,46 +153,53 @@ class Look(NamedTuple):
 
 
 def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
-    async def follow(name: str | None, view: PlayView) -> AsyncIterator[Look]:
-        """Look until nothing changes by itself any more."""
+    async def follow(name: str | None, follower: _Follower, mine: int, view: PlayView) -> AsyncIterator[Look]:
+        """Look until nothing changes by itself any more, or until another event of the page looks."""
         waited = 0.0
         while view.unsettled and waited < PATIENCE_SECONDS:
             pause = LOOK_SECONDS if view.texts else REST_SECONDS / 4 if view.state == "writing" else REST_SECONDS
             await asyncio.sleep(pause)
             waited += pause
+            if follower.newest != mine:
+                return
             now = await anyio.to_thread.run_sync(handlers.look, ctx, name, view.project)
-            if now.turn != view.turn or (now.state != view.state and view.state != "writing"):
+            if follower.newest != mine or now.turn != view.turn:
+                return
+            if now.state != view.state and view.state != "writing":
                 return  # the person has gone on meanwhile: another event shows it
             if now.moves != view.moves:
                 yield Look(now, view)
             view = now
 
-    async def opened(name: str | None, project: str | None, kept: Any) -> AsyncIterator[Look]:
+    async def opened(name: str | None, follower: _Follower, project: str | None, kept: Any) -> AsyncIterator[Look]:
+        mine = follower.begin()
         view = await anyio.to_thread.run_sync(handlers.open_page, ctx, name, project, kept)
         yield Look(view, None)
-        async for look in follow(name, view):
+        async for look in follow(name, follower, mine, view):
             yield look
 
-    async def changed(name: str | None, project: str | None) -> AsyncIterator[Look | None]:
+    async def changed(name: str | None, follower: _Follower, project: str | None) -> AsyncIterator[Look | None]:
         if project is None:  # the list was opened and left
             yield None
             return
-        async for look in opened(name, project, None):
+        async for look in opened(name, follower, project, None):
             yield look
 
     def page_values(look: Look | None) -> list[Any]:
         return _page_values(look) if look else [gr.skip() for _ in ui.page]
 
-    async def sent(name: str | None, project: str | None, said: Any) -> AsyncIterator[Look]:
+    async def sent(name: str | None, follower: _Follower, project: str | None, said: Any) -> AsyncIterator[Look]:
+        mine = follower.begin()
         view = await anyio.to_thread.run_sync(handlers.send, ctx, name, project, said)
         yield Look(view, None)
-        async for look in follow(name, view):
+        async for look in follow(name, follower, mine, view):
             yield look
 
     def kept(name: str | None, project: str | None, draft: Any) -> str:
         return _status(handlers.keep(ctx, name, project, draft), "")
 
-    def stopped(name: str | None, project: str | None) -> list[Any]:
+    def stopped(name: str | None, follower: _Follower, project: str | None) -> list[Any]:
+        follower.begin()  # whoever looked would put the message back into the box a second time
         return [*_turn_values(Look(handlers.stop(ctx, name, project), None)), ""]
 
     def left(name: str | None, project: str | None) -> list[Any]:
@@ -192,15 +214,21 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     def continued(side: int, rewritten: bool, name: str | None, project: str | None) -> list[Any]:
         return [*_turn_values(Look(handlers.go_on(ctx, name, project, side, rewritten=rewritten), None)), ""]
 
-    streamed: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": FOLLOWERS}
+    # "multiple": the event before may still look for a moment, and "once" would drop a click meanwhile.
+    streamed: dict[str, Any] = {
+        "show_progress": "hidden",
+        "api_visibility": "private",
+        "concurrency_limit": FOLLOWERS,
+        "trigger_mode": "multiple",
+    }
     once = {"trigger_mode": "once", **QUICK}
-    demo.load(streaming(opened, _page_values), [ui.project, ui.kept], ui.page, js=JS_ASKED, **streamed)
-    ui.project.input(streaming(changed, page_values), [ui.project], ui.page, js=parts.JS_OTHER_PROJECT, **streamed)
-    said = [ui.project, ui.box]
-    ui.send.click(streaming(sent, _turn_values), said, ui.turn, js=JS_TYPED, **streamed)
+    asked, chosen, said = [ui.follower, ui.project, ui.kept], [ui.follower, ui.project], [ui.project, ui.box]
+    demo.load(streaming(opened, _page_values), asked, ui.page, js=JS_ASKED, **streamed)
+    ui.project.input(streaming(changed, page_values), chosen, ui.page, js=JS_OTHER_PROJECT, **streamed)
+    ui.send.click(streaming(sent, _turn_values), [ui.follower, *said], ui.turn, js=JS_SENT, **streamed)
     ui.keep.click(event(kept), said, [ui.status], js=JS_TYPED, **QUICK)
     outputs, here = [*ui.turn, ui.notice], [ui.project]
-    ui.stop.click(told(stopped, len(ui.turn)), here, outputs, **once)
+    ui.stop.click(told(stopped, len(ui.turn)), chosen, outputs, **once)
     gr.on([ui.leave.click, ui.anew.click, ui.begin.click], told(left, len(ui.turn)), here, outputs, **once)
     ui.submit.click(
         told(submitted, len(ui.turn)),

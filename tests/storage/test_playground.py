@@ -70,6 +70,8 @@ def test_a_conversation_becomes_ordinary_feedback(session: Session, talk: Conver
     assert playground.my_conversation(session, project, ann).draft == "Where is"
     playground.send(session, project, talk, " Where is my parcel?\x00 ")
     assert (talk.state, talk.draft) == (TurnState.QUEUED, "")
+    playground.send(session, project, talk, " Where is my parcel?\x00 ")  # a double click
+    assert (talk.turn, len(talk.messages)) == (1, 1)
     with pytest.raises(Conflict):
         playground.send(session, project, talk, "again")
     assignment = answer(session, talk, "On its way.", "Ask the courier.")

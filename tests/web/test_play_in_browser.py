@@ -204,3 +204,31 @@ def test_looks_on_a_phone_and_in_the_dark(house, visit, picture, dark, width):
         page.wait_for_selector("text=Talk to the model")
         picture(page, f"play-{label}-empty")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_another_project_is_shown_while_the_first_one_answers(house, visit):
+    """The page waits for the model of one project; the person goes to another one, and stays there."""
+    name, first, second = house.person(), house.project(), house.project()
+    with visit(name, url_of(first, "play")) as page:
+        page.wait_for_selector(TYPING, state="attached")
+        page.fill(BOX, "Where is my order 4417?")
+        page.dblclick("#pl-send")  # the second click is harmless
+        page.wait_for_selector(WRITING, state="attached")
+        page.fill("#fb-project input", second)
+        page.press("#fb-project input", "Enter")
+        page.wait_for_selector(TYPING, state="attached")
+        with house.sessions.begin() as session:
+            project = factories.projects.get_project(session, first)
+            version = factories.registry.base_version(session, project, "starter")
+            run = session.scalars(select(Run).filter_by(kind=RunKind.PLAYGROUND, project_id=project.id)).one()
+            turn = turns.turns_waiting(session, project.id)[0]
+            turns.hand_over(session, turn, run.id)
+            texts = ("It is on its way.", "Please ask the courier.")
+            turns.enter_written(
+                session, run.id, turn.key, [turns.WrittenTurn(one, version.id, {}, 1, 9, -1.0, 80.0) for one in texts]
+            )
+        page.wait_for_timeout(1500)  # three looks of the event that would show it
+        assert page.query_selector(TYPING) is not None
+        page.fill("#fb-project input", first)
+        page.press("#fb-project input", "Enter")
+        page.wait_for_selector(ITEM, state="attached")
