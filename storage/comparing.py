@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from storage.chances import Chances, chances
 from storage.criticised import chunks
 from storage.errors import Invalid
 from storage.evaluations import Figure, figures, latest_evaluation
@@ -78,6 +79,7 @@ class Written(NamedTuple):
     prompt_id: int
     messages: list[Message]
     texts: list[str | None]
+    ids: tuple[int | None, ...]  # of the completions
 
 
 class WrittenPage(NamedTuple):
@@ -135,10 +137,19 @@ def written(
         query = query.where(Completion.prompt_id < before)
     found = session.scalars(query).all()
     shown = found[:limit]
-    texts = _firsts(session, shown, ids)
+    firsts = _firsts(session, shown, ids)
     prompts = {row.id: row for row in session.scalars(select(Prompt).where(Prompt.id.in_(shown)))}
-    rows = [Written(one, prompts[one].messages, [texts.get((one, version)) for version in ids]) for one in shown]
+    rows = []
+    for one in shown:
+        wrote = [firsts.get((one, version), (None, None)) for version in ids]
+        rows.append(Written(one, prompts[one].messages, [text for _, text in wrote], tuple(own for own, _ in wrote)))
     return WrittenPage(rows, shown[-1] if len(found) > limit else None)
+
+
+def chances_of(session: Session, project: Project, rows: Sequence[Written]) -> Chances:
+    """How probably what each version wrote is better than what the first one did, by their completions."""
+    pairs = [(one, row.ids[0]) for row in rows for one in row.ids[1:] if one is not None and row.ids[0] is not None]
+    return chances(session, project, pairs)
 
 
 def _side(session: Session, version: ModelVersion) -> Side:
@@ -185,16 +196,18 @@ def _changed(session: Session, first: Side, other: Side) -> Changed:
     return Changed(name, difference(session, first.snapshot, other.snapshot, CHANGES), "")
 
 
-def _firsts(session: Session, prompt_ids: Sequence[int], version_ids: Sequence[int]) -> dict[tuple[int, int], str]:
-    """The first completion of each version for each prompt."""
-    found: dict[tuple[int, int], str] = {}
+def _firsts(
+    session: Session, prompt_ids: Sequence[int], version_ids: Sequence[int]
+) -> dict[tuple[int, int], tuple[int, str]]:
+    """The first completion of each version for each prompt: its id and its text."""
+    found: dict[tuple[int, int], tuple[int, str]] = {}
     for chunk in chunks(prompt_ids):
         rows = session.execute(
-            select(Completion.prompt_id, Completion.model_version_id, Completion.text)
+            select(Completion.prompt_id, Completion.model_version_id, Completion.id, Completion.text)
             .where(Completion.prompt_id.in_(chunk), Completion.model_version_id.in_(version_ids))
             .order_by(Completion.id)
         )
-        for prompt_id, version_id, text in rows:
+        for prompt_id, version_id, completion_id, text in rows:
             if version_id is not None:
-                found.setdefault((prompt_id, version_id), text)
+                found.setdefault((prompt_id, version_id), (completion_id, text))
     return found

@@ -36,6 +36,8 @@ class BeforeAfter(NamedTuple):
     prompt_messages: list[Message]
     old_text: str
     new_text: str
+    old_id: int  # of the completions
+    new_id: int
 
 
 def base_version(session: Session, project: Project, default_base_model: str) -> ModelVersion:
@@ -332,7 +334,7 @@ def before_after(
         .subquery()
     )
     rows = session.execute(
-        select(Prompt.messages, before.text, after.text)
+        select(Prompt.messages, before.text, after.text, before.id, after.id)
         .join(before, before.prompt_id == Prompt.id)
         .join(firsts, firsts.c.old_id == before.id)
         .join(after, after.id == firsts.c.new_id)

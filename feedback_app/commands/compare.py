@@ -9,6 +9,7 @@ import typer
 from feedback_app.commands.shared import JsonFlag, OptionalProject, emit, open_store, pick_project, shown, table
 
 if TYPE_CHECKING:
+    from storage.chances import Chances
     from storage.comparing import Changed, Comparison, Measured, Written
 
 Versions = Annotated[
@@ -21,8 +22,8 @@ def compare(
     versions: Versions, project: OptionalProject = None, prompts: Prompts = 3, as_json: JsonFlag = False
 ) -> None:
     """Two to four versions side by side: figures, curves, settings, training data, and what they write."""
+    from storage.comparing import chances_of, pick_versions, written
     from storage.comparing import compare as put_side_by_side
-    from storage.comparing import pick_versions, written
     from storage.engine import read_only
 
     with open_store() as store, read_only(store.sessions) as session:
@@ -30,6 +31,7 @@ def compare(
         rows = pick_versions(session, found, versions)
         result = put_side_by_side(session, rows)
         texts = written(session, rows, limit=prompts).rows if prompts else []
+        known = chances_of(session, found, texts)
         names = [row.name for row in rows]
         payload = {
             "project": found.name,
@@ -41,9 +43,17 @@ def compare(
             "settings": {one.name: one.values for one in result.settings},
             "data": [_data(one) for one in result.data],
             "curves": [side.curves for side in result.sides],
-            "completions": [{"prompt": one.messages, "texts": one.texts} for one in texts],
+            "completions": [
+                {"prompt": one.messages, "texts": one.texts, "better_than_first": _better(one, known)} for one in texts
+            ],
+            "no_probabilities": known.why if texts and not known.of else None,
         }
     emit(payload, as_json, *_lines(names, result, texts))
+
+
+def _better(one: Written, known: Chances) -> list[dict[str, Any] | None]:
+    found = [known.of.get((own or 0, one.ids[0] or 0)) for own in one.ids]
+    return [chance and chance._asdict() for chance in found]
 
 
 def _figure(value: Any) -> dict[str, Any] | None:

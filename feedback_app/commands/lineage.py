@@ -9,8 +9,9 @@ import typer
 from feedback_app.commands.shared import JsonFlag, OptionalProject, emit, open_store, pick_project, table
 
 if TYPE_CHECKING:
+    from storage.chances import Chances
     from storage.lineage import Taught, Traced
-    from storage.models import ModelVersion
+    from storage.models import ModelVersion, Project
 
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="For instance policy-v3.")]
 Rows = Annotated[int, typer.Option("--rows", min=1, max=10_000, help="So many rows of the snapshot at a time.")]
@@ -52,7 +53,7 @@ def lineage(
             lines = [(one["version"], one["rows"], one["through"], one["tainted_since"]) for one in traced["learned"]]
             emit(traced, as_json, table(("learned in", "rows", "through", "tainted"), lines))
             return
-        payload = _of_version(session, get_version(session, found, version or ""), rows, after, tainted)
+        payload = _of_version(session, found, get_version(session, found, version or ""), rows, after, tainted)
     facts = [(key, payload[key]) for key in ("version", "status", "tainted_since", "run", "snapshot")]
     facts += [("parents", ", ".join(payload["parents"]) or None), *payload["basis"].items()]
     lines = [
@@ -80,13 +81,18 @@ def rebuild(version: Version, project: OptionalProject = None, as_json: JsonFlag
     emit(payload, as_json, f"run {payload['run']} ({payload['kind']}) trains {version} again; a worker will take it")
 
 
-def _of_version(session: Any, row: ModelVersion, rows: int, after: int, tainted: bool) -> dict[str, Any]:
+def _of_version(
+    session: Any, project: Project, row: ModelVersion, rows: int, after: int, tainted: bool
+) -> dict[str, Any]:
     from storage import lineage as store
+    from storage.chances import chances
 
     line = store.lineage(session, row)
     page = store.TaughtPage([], None)
     if line.snapshot is not None:
         page = store.taught(session, line.snapshot, after=after, limit=rows, tainted=tainted)
+    pairs = [(one.row.chosen_id, one.row.rejected_id) for one in page.rows]
+    known = chances(session, project, [(a, b) for a, b in pairs if b is not None])
     return {
         "version": row.name,
         "status": row.status,
@@ -95,16 +101,18 @@ def _of_version(session: Any, row: ModelVersion, rows: int, after: int, tainted:
         "run": row.run_id,
         "snapshot": line.snapshot.content_hash if line.snapshot else None,
         "basis": line.basis._asdict(),
-        "entries": [_entry(one) for one in page.rows],
+        "entries": [_entry(one, known) for one in page.rows],
         "after": page.after,
     }
 
 
-def _entry(one: Taught) -> dict[str, Any]:
+def _entry(one: Taught, known: Chances) -> dict[str, Any]:
+    found = known.of.get((one.row.chosen_id, one.row.rejected_id or 0))
     return {
         "split": one.row.split,
         "source": one.row.source,
         "weight": one.row.weight,
+        "chosen_is_better": found and found._asdict(),
         "prompt": one.row.prompt,
         "annotations": one.row.annotation_ids,
         "withdrawn": [said.id for said in one.annotations if said.withdrawn_at is not None],

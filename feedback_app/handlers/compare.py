@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from storage import comparing, members, registry
+from storage.chances import Chances
 from storage.comparing import Comparison, WrittenPage
 from storage.errors import Invalid
 from storage.models import ModelVersion, Project
@@ -24,6 +25,7 @@ class CompareView:
     chosen: list[str]
     comparison: Comparison | None
     page: WrittenPage
+    chances: Chances
     problem: Invalid | None = None
 
 
@@ -37,20 +39,22 @@ def see_comparison(
     with ctx.reading(name, policies.see_operations) as (session, user):
         found = members.get_project(session, user, project)
         every = registry.list_versions(session, found)
-        nothing = WrittenPage([], None)
+        nothing, unknown = WrittenPage([], None), Chances({}, "")
         wanted = list(chosen) or _usual(session, found)
         if not wanted:
-            return CompareView(found.name, every, [], None, nothing)
+            return CompareView(found.name, every, [], None, nothing, unknown)
         try:
             versions = comparing.pick_versions(session, found, wanted)
         except Invalid as error:
-            return CompareView(found.name, every, wanted, None, nothing, error)
+            return CompareView(found.name, every, wanted, None, nothing, unknown, error)
+        page = comparing.written(session, versions, before=before)
         return CompareView(
             project=found.name,
             versions=every,
             chosen=[version.name for version in versions],
             comparison=comparing.compare(session, versions),
-            page=comparing.written(session, versions, before=before),
+            page=page,
+            chances=comparing.chances_of(session, found, page.rows),
         )
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from storage import members, rebuilding, registry, taint
+from storage.chances import Chances, chances
+from storage.enums import Outcome
 from storage.errors import NotFound
 from storage.export.adapter import adapter_files, heads_beside
 from storage.export.model_card import ADAPTER, card_facts, model_card
 from storage.lineage import Decided, Lineage, TaughtPage, Traced, decided, lineage, project_of_annotation, taught, trace
-from storage.models import ModelVersion, Run
+from storage.models import Completion, ModelVersion, Run
 from storage.taint import Standing
 
 
@@ -29,6 +32,24 @@ class VersionLineage:
     rebuilds: list[Run]
     rebuilt_as: ModelVersion | None
     rebuild_of: str | None
+    chances: Chances  # that the chosen completion of a row is better
+
+
+class Pair(NamedTuple):
+    """Two completions that an annotation compared."""
+
+    first: Completion
+    second: Completion
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class AnnotationLineage:
+    """An annotation, what learned from it, and what it compared, with how probably the first was better."""
+
+    traced: Traced
+    compared: list[Pair]
+    chances: Chances
 
 
 def see_version(
@@ -42,6 +63,7 @@ def see_version(
         page = TaughtPage([], None)
         if line.snapshot is not None:
             page = taught(session, line.snapshot, after=after, tainted=tainted)
+        pairs = [(one.row.chosen_id, one.row.rejected_id) for one in page.rows]
         return VersionLineage(
             project=found.name,
             version=row,
@@ -52,16 +74,24 @@ def see_version(
             rebuilds=rebuilding.rebuilds(session, row),
             rebuilt_as=rebuilding.rebuilt_as(session, row),
             rebuild_of=rebuilding.rebuild_of(session, row),
+            chances=chances(session, found, [(a, b) for a, b in pairs if b is not None]),
         )
 
 
-def see_annotation(ctx: Context, name: str | None, annotation_id: int) -> Traced:
+def see_annotation(ctx: Context, name: str | None, annotation_id: int) -> AnnotationLineage:
     """What learned from an annotation; raises `NotFound` also where its project is closed to this person."""
     with ctx.reading(name, policies.see_operations) as (session, user):
         found = project_of_annotation(session, annotation_id)
         if not members.may_enter(session, user, found):
             raise NotFound(f"there is no annotation {annotation_id}")
-        return trace(session, found, annotation_id)
+        traced = trace(session, found, annotation_id)
+        compared = [
+            Pair(session.get_one(Completion, one.first_id), session.get_one(Completion, one.second_id), one.outcome)
+            for one in traced.annotation.preferences
+        ]
+        return AnnotationLineage(
+            traced, compared, chances(session, found, [(one.first.id, one.second.id) for one in compared])
+        )
 
 
 def download(ctx: Context, name: str | None, project: str, version: str) -> dict[str, Path | bytes]:

@@ -14,6 +14,7 @@ from feedback_app.handlers.context import Context
 from feedback_app.handlers.gate import GateView, see_gate
 from feedback_app.handlers.values import text, to_enum
 from storage import audit, blind_tests, gate, members, monitoring, registry, taint
+from storage.chances import Chances, chances
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
 from storage.evaluations import queue_evaluation
@@ -46,6 +47,7 @@ class VersionView:
     rates: Rates | None  # of resolution; None: nobody was asked
     against: str | None
     cards: list[BeforeAfter]
+    chances: Chances  # that the selected version's completion on a card is better than the other's
     gate: GateView
 
 
@@ -165,7 +167,8 @@ def _selected(
     cards = registry.before_after(session, project, against, row, CARDS) if against else []
     rates = resolution_rates(session, project).get(row.id)
     name = against.name if against else None
-    return VersionView(row, line, standings[row.id], rates, name, cards, see_gate(session, project, row))
+    known = chances(session, project, [(card.new_id, card.old_id) for card in cards])
+    return VersionView(row, line, standings[row.id], rates, name, cards, known, see_gate(session, project, row))
 
 
 def _rival(versions: list[ModelVersion], line: Lineage, row: ModelVersion) -> ModelVersion | None:

@@ -12,13 +12,14 @@ from starlette.responses import RedirectResponse, Response
 from feedback_app.handlers.compare import CompareView, see_comparison
 from feedback_app.handlers.context import Context
 from feedback_app.i18n import message, named, plural, said, sentence, t
+from feedback_app.pages import chance
 from feedback_app.pages.curves import curves, lines_of
 from feedback_app.pages.lineage import address_of as lineage_of
 from feedback_app.pages.lineage import shortened
 from feedback_app.pages.plain import page
 from feedback_app.pages.render import number
 from feedback_app.security import signed_in
-from storage.comparing import CHANGES, Changed, Comparison, Measured, Side
+from storage.comparing import CHANGES, Changed, Comparison, Measured, Side, Written
 from storage.enums import ModelKind
 from storage.evaluations import Figure
 from storage.snapshot_diff import Cause, RowChange
@@ -59,6 +60,7 @@ class CompareRoutes:
             found=_found(comparison) if comparison else None,
             policies=comparison is not None and comparison.sides[0].version.kind is ModelKind.POLICY,
             texts=_texts(view),
+            probabilities=chance.note(view.chances, view.page.rows),
             older=f"{here}&before={view.page.before}#texts" if view.page.before else "",
         )
 
@@ -147,10 +149,18 @@ def _texts(view: CompareView) -> list[dict[str, Any]]:
     return [
         {
             "prompt": shortened(one.messages[-1]["content"]),
-            "texts": [{"name": name, "text": text} for name, text in zip(view.chosen, one.texts, strict=True)],
+            "texts": [
+                {"name": name, "text": text, "chance": _chance(view, one, own)}
+                for name, text, own in zip(view.chosen, one.texts, one.ids, strict=True)
+            ],
         }
         for one in view.page.rows
     ]
+
+
+def _chance(view: CompareView, one: Written, own: int | None) -> str:
+    found = view.chances.of.get((own or 0, one.ids[0] or 0))
+    return chance.over(found, view.chosen[0]) if found else ""
 
 
 def _changed(one: Changed, first: str) -> dict[str, Any]:

@@ -35,8 +35,9 @@ TEMPLATES = {
 {% for row in texts %}<article><p class="asked">{{ row.prompt }}</p><div class="texts">{% for one in row.texts %}
 <div><h3><span class="swatch line-{{ loop.index0 }}"></span> {{ one.name }}</h3>
 {% if one.text is none %}<p class="muted">{{ t("nothing yet") }}</p>{% else %}<p class="text">{{ one.text }}</p>
-{% endif %}</div>{% endfor %}</div></article>
+{% endif %}{% if one.chance %}<p class="muted">{{ one.chance }}</p>{% endif %}</div>{% endfor %}</div></article>
 {% else %}<p class="muted">{{ t("No prompt has completions of two of them yet.") }}</p>{% endfor %}
+{% if probabilities %}<p class="muted">{{ probabilities }}</p>{% endif %}
 {% if older %}<p class="hint"><a href="{{ older }}">{{ t("Show more prompts") }}</a></p>{% endif %}</section>{% endif %}
 <section><h2>{{ t("How they were trained") }}</h2>
 {% if found.settings %}{{ side_by_side(t("How they were trained"), head, found.settings) }}{% endif %}

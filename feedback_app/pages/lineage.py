@@ -12,14 +12,16 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from feedback_app.handlers import lineage as handlers
 from feedback_app.handlers.context import Context
-from feedback_app.handlers.lineage import VersionLineage
+from feedback_app.handlers.lineage import AnnotationLineage, Pair, VersionLineage
 from feedback_app.i18n import day, listed, moment, plural, said, t
+from feedback_app.pages import chance
 from feedback_app.pages.plain import page
 from feedback_app.security import signed_in
 from feedback_app.zipped import zipped
-from storage.enums import RunStatus
+from storage.chances import Chances
+from storage.enums import Outcome, RunStatus
 from storage.errors import FeedbackError
-from storage.lineage import Learned, Rewritten, Taught, Traced
+from storage.lineage import Learned, Rewritten, Taught
 from storage.models import Critique, ModelVersion
 
 _PROMPT = 300  # characters of a prompt
@@ -98,7 +100,8 @@ class LineageRoutes:
             stations=_stations(view, here),
             chain=[_link(one, view.project) | {"how": _made(one)} for one in view.line.chain[1:]]
             or [{"link": here, "name": view.version.base_model, "tags": [], "how": t("the base model itself")}],
-            rows=None if view.line.snapshot is None else [_row(one) for one in view.page.rows],
+            rows=None if view.line.snapshot is None else [_row(one, view.chances) for one in view.page.rows],
+            probabilities=chance.note(view.chances, [one for one in view.page.rows if one.rejected is not None]),
             picks=_picks(view, here, tainted),
             older=f"{here}?{only}after={view.page.after}#rows" if view.page.after else "",
             later=f"{here}?{only.rstrip('&')}#rows" if after else "",
@@ -225,7 +228,8 @@ def _picks(view: VersionLineage, here: str, tainted: bool) -> list[dict[str, Any
     return [every, {"link": f"{here}?tainted=1#rows", "label": t("Only what was taken back"), "here": tainted}]
 
 
-def _row(one: Taught) -> dict[str, Any]:
+def _row(one: Taught, known: Chances) -> dict[str, Any]:
+    found = known.of.get((one.row.chosen_id, one.row.rejected_id or 0))
     facts = [t(one.row.split.value), t(one.row.source.value.replace("_", " "))]
     if one.row.weight != 1:
         facts.append(t("weight {n}", n=f"{one.row.weight:.2g}"))
@@ -242,6 +246,7 @@ def _row(one: Taught) -> dict[str, Any]:
         "facts": " · ".join(facts),
         "chosen": one.chosen,
         "rejected": one.rejected,
+        "chance": chance.of_chosen(found) if found else "",
         **_feedback(annotations, one.critiques, one.refinements, one.rules),
     }
 
@@ -257,7 +262,8 @@ def _feedback(
     return {"annotations": annotations, "critiques": critiques, "more": more}
 
 
-def _annotation_page(found: Traced) -> Response:
+def _annotation_page(view: AnnotationLineage) -> Response:
+    found = view.traced
     row = found.annotation
     used = {one.snapshot.id for one in found.learned if one.snapshot}
     gone = ""
@@ -279,6 +285,8 @@ def _annotation_page(found: Traced) -> Response:
         gone=gone,
         prompt=shortened(found.prompt.messages[-1]["content"]),
         row=_feedback([], found.critiques, found.refinements, found.rules),
+        compared=[_compared(one, view.chances) for one in view.compared],
+        probabilities=chance.note(view.chances, view.compared),
         learned=[_link(one.version, found.project.name) | {"how": _how(one)} for one in found.learned],
         unused=[
             t("In snapshot {snapshot} of {day}, which no version was trained on.", snapshot=one.content_hash[:12],
@@ -288,6 +296,22 @@ def _annotation_page(found: Traced) -> Response:
         ],
         newer=row.superseded_by_id,
     )  # fmt: skip
+
+
+def _compared(one: Pair, known: Chances) -> dict[str, str]:
+    found = known.of.get((one.first.id, one.second.id))
+    said = {
+        Outcome.FIRST: t("{letter} is better", letter="A"),
+        Outcome.SECOND: t("{letter} is better", letter="B"),
+        Outcome.TIE: t("tie"),
+        Outcome.BOTH_BAD: t("both bad"),
+    }
+    return {
+        "a": one.first.text,
+        "b": one.second.text,
+        "said": said[one.outcome],
+        "chance": t("A is better with a probability of {chance}", chance=chance.probability(found)) if found else "",
+    }
 
 
 def _how(one: Learned) -> str:

@@ -37,11 +37,13 @@ TEMPLATES = {
 {{- one.label }}</a>{% endfor %}</p>
 <ol class="taught">{% for row in rows %}<li><p class="asked">{{ row.prompt }}</p>
 <p class="muted">{{ row.facts }}</p>{{ feedback(row) }}
+{% if row.chance %}<p class="muted">{{ row.chance }}</p>{% endif %}
 <details><summary>{{ t("Show the completions") }}</summary><p class="muted">{{ t("The chosen one") }}</p>
 <p class="text">{{ row.chosen }}</p>
 {% if row.rejected is not none %}<p class="muted">{{ t("The rejected one") }}</p>
 <p class="text">{{ row.rejected }}</p>{% endif %}
 </details></li>{% else %}<li class="muted">{{ t("No rows.") }}</li>{% endfor %}</ol>
+{% if probabilities %}<p class="muted">{{ probabilities }}</p>{% endif %}
 <p class="hint">{% if older %}<a href="{{ older }}">{{ t("Show more rows") }}</a> · {% endif %}
 {% if later %}<a href="{{ later }}">{{ t("Back to the first rows") }}</a> · {% endif %}
 <a href="/operate/">{{ t("Back to work") }}</a></p></section>
@@ -52,6 +54,10 @@ TEMPLATES = {
 {% if gone %}<div class="taint" role="status"><p>{{ gone }}</p></div>{% endif %}
 <section class="lineage"><h2>{{ t("What it was about") }}</h2>
 <p class="asked">{{ prompt }}</p>{{ feedback(row) }}
+{% for one in compared %}<div class="sides"><div><h3>A</h3><p class="text">{{ one.a }}</p></div>
+<div><h3>B</h3><p class="text">{{ one.b }}</p></div></div>
+<p><b>{{ one.said }}</b>{% if one.chance %}<br><span class="muted">{{ one.chance }}</span>{% endif %}</p>{% endfor %}
+{% if probabilities %}<p class="muted">{{ probabilities }}</p>{% endif %}
 {% if not row.critiques and not row.more %}<p class="muted">{{ t("A judgement without written words.") }}</p>{% endif %}
 </section>
 <section><h2>{{ t("What learned from it") }}</h2>

@@ -11,13 +11,14 @@ from feedback_app.handlers import models as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.models import Decision, ModelsView, VersionView
 from feedback_app.i18n import later, listed, message, plural, sentence, t
-from feedback_app.pages import compare, gate_part, lineage, parts, render, service_part
+from feedback_app.pages import chance, compare, gate_part, lineage, parts, render, service_part
 from feedback_app.pages.gate_part import GatePart
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.resolved import resolved
 from feedback_app.pages.service_part import ServicePart
 from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.models import ModelVersion
+from storage.registry import BeforeAfter
 
 # Shown in the table where a version has them.
 _HEADLINE = ("test_accuracy", "eval_accuracy", "accuracy", "test.accuracy", "validation.accuracy")
@@ -253,7 +254,15 @@ def cards(chosen: VersionView) -> str:
     inner = "".join(
         f'<article class="op-compare"><p class="op-prompt">{escape(card.prompt_messages[-1]["content"])}</p>'
         f"<div><section><h4>{escape(chosen.against)}</h4><p>{escape(card.old_text)}</p></section>"
-        f"<section><h4>{escape(chosen.version.name)}</h4><p>{escape(card.new_text)}</p></section></div></article>"
+        f"<section><h4>{escape(chosen.version.name)}</h4><p>{escape(card.new_text)}</p>"
+        f"{_chance(chosen, card)}</section></div></article>"
         for card in chosen.cards
     )
-    return f'<div class="op-card">{head}{inner}</div>'
+    told = chance.note(chosen.chances, chosen.cards)
+    note = f'<p class="op-muted">{escape(told)}</p>' if told else ""
+    return f'<div class="op-card">{head}{inner}{note}</div>'
+
+
+def _chance(chosen: VersionView, card: BeforeAfter) -> str:
+    found = chosen.chances.of.get((card.new_id, card.old_id))
+    return f'<p class="op-muted">{escape(chance.over(found, chosen.against or ""))}</p>' if found else ""
