@@ -29,6 +29,7 @@ __all__ = [
     "MetricPoint",
     "add_log",
     "add_metrics",
+    "can_go_on",
     "claim_run",
     "end_run",
     "finish_run",
@@ -247,6 +248,11 @@ def request_cancel(session: Session, run: Run, user: User | None, *, now: dateti
         _tell(session, stored.id, stored.project_id, stored.kind, stored.status, stored.error)
     audit.record(session, user, "run.cancel", f"run {run.id}", session.get_one(Project, stored.project_id))
     return stored
+
+
+def can_go_on(run: Run) -> bool:
+    """Whether `resume_run` takes a run."""
+    return run.status in (RunStatus.FAILED, RunStatus.CANCELLED) and run.kind is not RunKind.CYCLE
 
 
 def resume_run(session: Session, run: Run, user: User | None) -> Run:

@@ -1,4 +1,4 @@
-"""Runs: what training would use, start, follow, cancel."""
+"""Runs: what training would use, start, follow, cancel, let go on."""
 
 from __future__ import annotations
 
@@ -139,12 +139,25 @@ def cancel(ctx: Context, name: str | None, project: str | None, run: Any) -> Run
     """Stop the selected run: a queued one at once, a running one within a step; raises `Conflict` when it ended."""
     with ctx.writing(name, policies.train) as (session, user):
         found = members.get_project(session, user, project or "")
-        row = runs.get_run(session, whole(run, "run"))
-        if row.project_id != found.id:
-            raise NotFound(f"run {row.id} is not of project '{found.name}'")
+        row = _run_of(session, found, run)
         runs.request_cancel(session, row, user)
         audit.record(session, user, "run.cancel", f"run {row.id}", found)
         return _runs_view(session, found, row.id)
+
+
+def resume(ctx: Context, name: str | None, project: str | None, run: Any) -> RunsView:
+    """Let the selected run go on from its last checkpoint; raises `Conflict` for one that cannot."""
+    with ctx.writing(name, policies.train) as (session, user):
+        found = members.get_project(session, user, project or "")
+        row = runs.resume_run(session, _run_of(session, found, run), user)
+        return _runs_view(session, found, row.id)
+
+
+def _run_of(session: Session, project: Project, run: Any) -> Run:
+    row = runs.get_run(session, whole(run, "run"))
+    if row.project_id != project.id:
+        raise NotFound(f"run {row.id} is not of project '{project.name}'")
+    return row
 
 
 def _find(session: Session, user: User, name: str | None) -> Project | None:

@@ -121,7 +121,9 @@ class _Looks:
 
     def runs(self, name: str | None, chosen: str | None, run: Any) -> list[Any]:
         """The Runs tab."""
-        return runs_tab.values(runs.see_runs(self.ctx, name, chosen, run)) if chosen else self._nothing(8)
+        return (
+            runs_tab.values(runs.see_runs(self.ctx, name, chosen, run)) if chosen else self._nothing(runs_tab.OUTPUTS)
+        )
 
     def models(self, name: str | None, chosen: str | None, version: Any) -> list[Any]:
         """The Models tab."""

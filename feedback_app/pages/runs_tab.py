@@ -19,6 +19,7 @@ from feedback_app.pages.wiring import QUEUED, QUICK, event
 from storage.auto import Choice
 from storage.enums import RunKind, RunStatus, Split
 from storage.models import Run
+from storage.runs import can_go_on
 from storage.training import Preview
 
 LOOK_AGAIN = 2.0
@@ -37,6 +38,8 @@ KINDS = [
     (later("Evaluation"), RunKind.EVALUATE.value),
 ]
 _MORE_HINT = later("One name=value a line, e.g. max_steps=40, lora_r=8, rating_margin=0.5; for completions: prompts=50")
+
+OUTPUTS = 9  # of `RunsTab.outputs`
 
 
 class RunsTab:
@@ -76,6 +79,7 @@ class RunsTab:
                 self.accuracy = _plot(plots.ACCURACY)
             with gr.Row(elem_id="op-run-actions"):
                 self.cancel = gr.Button(later("Cancel run"), variant="stop", elem_id="op-cancel", visible=False)
+                self.resume = gr.Button(later("Go on"), elem_id="op-resume", visible=False)
             self.detail = gr.HTML("", elem_id="op-run-detail", js_on_load=None)
         with gr.Column(elem_classes="op-card"):
             gr.HTML(f"<h3>{later('Runs')}</h3>", js_on_load=None)
@@ -91,6 +95,7 @@ class RunsTab:
             self.loss,
             self.accuracy,
             self.cancel,
+            self.resume,
             self.detail,
             self.timer,
         ]
@@ -113,6 +118,11 @@ class RunsTab:
         def cancel(name: str | None, project: str | None, run: Any) -> list[Any]:
             return values(handlers.cancel(ctx, name, project, run))
 
+        def resume(name: str | None, project: str | None, run: Any) -> list[Any]:
+            view = handlers.resume(ctx, name, project, run)
+            gr.Info(t("Run {number} is queued again; it goes on from its last checkpoint.", number=str(run)))
+            return values(view)
+
         def explain(name: str | None, project: str | None, kind: Any) -> str:
             choice = handlers.what_auto_would_do(ctx, name, project)  # asks the policy, whatever the kind
             return says(kind, choice if kind == AUTO else None)
@@ -124,6 +134,7 @@ class RunsTab:
         self.select.click(event(look), here, self.outputs, js="(p) => [p, window.feedback.chosen.run]", **QUICK)
         begun = self.start.click(event(start), form, self.outputs, concurrency_limit=2, **QUEUED)
         begun.success(None, [self.selected], None, js="(run) => window.feedback.keep('run', run)")
+        self.resume.click(event(resume), here, self.outputs, concurrency_limit=2, **QUEUED)
         self.cancel.click(event(cancel), here, self.outputs, concurrency_limit=2, **QUEUED)
 
 
@@ -159,6 +170,7 @@ def values(view: RunsView) -> list[Any]:
         plots.frame(plots.LOSS, series),
         plots.frame(plots.ACCURACY, series),
         gr.Button(visible=cancellable),
+        gr.Button(visible=chosen is not None and can_go_on(chosen.run)),
         detail(chosen) if chosen else "",
         gr.Timer(LOOK_AGAIN if view.live else LOOK_LATER, active=True),
     ]

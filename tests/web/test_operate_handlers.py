@@ -12,7 +12,7 @@ from feedback_app.pages import cycle_fields, models_tab, render, runs_tab, users
 from storage import cycle
 from storage.configs import RefinerSettings, TemplateSettings
 from storage.enums import Role, RunKind, RunStatus, Split, VersionStatus
-from storage.errors import Conflict, FeedbackError, Invalid, NotEnoughData, NotFound
+from storage.errors import Conflict, FeedbackError, Invalid, NotAllowed, NotEnoughData, NotFound
 from storage.run_events import MetricPoint, add_log, add_metrics
 from storage.runs import finish_run, heartbeat
 from storage.wordings import Templates
@@ -103,9 +103,27 @@ def test_cancel_ends_a_queued_run_once(house, olga):
     with house.sessions.begin() as session:
         found = factories.make_project(session)
         run, name = factories.make_run(session, found).id, found.name
-    assert runs.cancel(house.ctx, olga, name, run).selected.run.status is RunStatus.CANCELLED
+    ended = runs.cancel(house.ctx, olga, name, run)
+    assert ended.selected.run.status is RunStatus.CANCELLED
     with pytest.raises(Conflict):
         runs.cancel(house.ctx, olga, name, run)
+    # It can go on: once.
+    assert _buttons(ended) == (False, True)
+    again = runs.resume(house.ctx, olga, name, run)
+    assert (again.selected.run.status, again.live, _buttons(again)) == (RunStatus.QUEUED, True, (True, False))
+    with pytest.raises(Conflict, match=f"run {run} is queued; only one that failed or was cancelled can go on"):
+        runs.resume(house.ctx, olga, name, run)
+    with pytest.raises(NotFound):
+        runs.resume(house.ctx, olga, house.project(), run)
+    with pytest.raises(NotAllowed):
+        runs.resume(house.ctx, house.person(), name, run)
+
+
+def _buttons(view):
+    """Whether "Cancel run" and "Go on" are there."""
+    shown = runs_tab.values(view)
+    assert len(shown) == runs_tab.OUTPUTS
+    return tuple(one.visible for one in shown[5:7])
 
 
 def test_a_cycle_shows_its_steps_and_the_project_says_when_the_next_is_due(house, olga):
