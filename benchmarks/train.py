@@ -1,10 +1,12 @@
 """Training speed: our recipes beside two plain TRL scripts on the same pairs, interleaved in one run.
 
-`python -m benchmarks.train [--quick] [--json]`. Pairs are written by the starter's grammar. One script leaves all that
-makes speed at TRL's defaults, the other is tuned by hand. All sides use one model, LoRA, learning rate, batch size,
-epochs and threads, and no evaluation; seconds count everything from pairs on disk to a trained adapter, imports apart.
-The full mode repeats it on a larger model, and trains on 1,000 pairs as an operator would, held-out pairs, early
-stopping and all. `queued to first step` goes through a real store and a warm worker.
+`python -m benchmarks.train [--quick] [--only store memory reward …] [--json]`. Pairs are written by the starter's
+grammar. One script leaves all that makes speed at TRL's defaults, the other is tuned by hand. All sides use one model,
+LoRA, learning rate, batch size, epochs and threads, and no evaluation; seconds count everything from pairs on disk to a
+trained adapter, imports apart. The full mode repeats it on a larger model, and trains on 1,000 pairs as an operator
+would, held-out pairs, early stopping and all. `queued to first step` and `last step to served` go through a real store
+and a warm worker, which answers somebody in the playground before and after (`benchmarks._through_store`). Peak memory
+is that of a process of its own for each side.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks._memory import peak_mb
 from benchmarks._report import Bar, Outcome, run_benchmark
+from benchmarks._through_store import through_the_store
 from storage.configs import DpoConfig, RewardConfig, resolve_dpo, resolve_reward
 from storage.enums import RunKind, SnapshotForm, Split
 from storage.snapshots import FORMS
@@ -32,6 +36,9 @@ from trainer.folder import Job, RunFolder
 from trainer.run import OK, default_threads, execute, quiet_environment
 from trainer.starter import grammar
 
+KINDS = (RunKind.DPO, RunKind.REWARD)
+PARTS = ("store", "dpo", "reward", "dpo-35M", "reward-35M", "memory", "thousand")
+QUICK = ("store", "reward")
 BATCH, EPOCHS, RATE = 8, 3, 1e-3  # TRL's own batch size and epochs
 DEFAULTS: dict[str, Any] = {}
 # What one sets who knows the machine. Autocast to bfloat16 too, where the processor has it; the starter is too small.
@@ -63,19 +70,50 @@ def measure(args: argparse.Namespace) -> Outcome:
     extra: dict[str, Any] = {"threads": default_threads(RunKind.DPO), "pairs": pairs, "rounds": rounds}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        bars.append(Bar("queued to first step s", first_step(scratch / "store", 64 if args.quick else 400), 3.0, "<="))
         rows = make_rows(pairs, seed=1)
-        for kind in (RunKind.DPO,) if args.quick else (RunKind.DPO, RunKind.REWARD):
-            bars += _compared(beside_trl(scratch, "starter", kind, rows, rounds), kind.value, extra)
-        if not args.quick:
-            larger = make_model(scratch / "larger")
-            for kind in (RunKind.DPO, RunKind.REWARD):
+        only = args.only or (QUICK if args.quick else PARTS)
+        if "store" in only:
+            bars += _store(scratch / "store", 64 if args.quick else 400, extra)
+        for kind in KINDS:
+            if kind.value in only:
+                bars += _compared(beside_trl(scratch, "starter", kind, rows, rounds), kind.value, extra)
+        larger = make_model(scratch / "larger")
+        for kind in KINDS:
+            if f"{kind.value}-35M" in only:
                 name = f"{kind.value}, 35M parameters"
                 bars += _compared(beside_trl(scratch / "larger-runs", larger, kind, rows[:8], 1), name, extra)
+        if "memory" in only:
+            bars += _memory(scratch, larger, rows[:16], extra)
+        if "thousand" in only:
             seconds, result = thousand(scratch / "thousand")
             bars.append(Bar("DPO on 1,000 pairs of the starter s", seconds, 180, "<="))
             extra["DPO on 1,000 pairs"] = result
     return Outcome(bars, extra)
+
+
+def _store(home: Path, pairs: int, extra: dict[str, Any]) -> list[Bar]:
+    waited = through_the_store(home, make_rows(pairs, seed=5))
+    extra["from the last step to, s"] = {name: round(value, 2) for name, value in waited._asdict().items()}
+    return [
+        Bar("queued to first step s", waited.first_step, 3.0, "<="),
+        Bar("last step to served s", waited.served, 3.0, "<="),
+    ]
+
+
+def _memory(scratch: Path, larger: str, rows: list[dict[str, Any]], extra: dict[str, Any]) -> list[Bar]:
+    """Peak memory over that of the script tuned by hand."""
+    bars = []
+    for size, base in (("starter", "starter"), ("35M parameters", larger)):
+        for kind in KINDS:
+            sides = {
+                side: peak_mb(side, kind, base, rows, scratch / f"memory-{size}-{kind}-{side}")
+                for side in ("ours", "by hand")
+            }
+            extra[f"peak memory MB, {kind.value}, {size}"] = {side: round(peak) for side, peak in sides.items()}
+            bars.append(
+                Bar(f"peak memory over TRL's, {kind.value}, {size}", sides["ours"] / sides["by hand"], 1.1, "<=")
+            )
+    return bars
 
 
 def _compared(found: Beside, name: str, extra: dict[str, Any]) -> list[Bar]:
@@ -247,72 +285,9 @@ def thousand(path: Path) -> tuple[float, dict[str, Any]]:
     return seconds, {name: round(result[name], 3) for name in names}
 
 
-# --- through the store ---
-
-
-def first_step(home: Path, pairs: int) -> float:
-    """Seconds from queueing a DPO run to its first step in SQL, with a worker that is warm and idle."""
-    from storage.engine import make_engine, make_sessions, read_only
-    from storage.models import Project
-    from storage.runs import get_run
-    from storage.schema import upgrade
-    from storage.training import queue_training
-    from trainer.launch import Child, warm_up
-    from trainer.worker import Worker, WorkerSettings, kinds_of
-
-    home.mkdir(parents=True)
-    url = f"sqlite:///{home / 'feedback.db'}"
-    upgrade(url)
-    engine = make_engine(url)
-    sessions = make_sessions(engine)
-    with sessions.begin() as session:
-        project_id = _judged_project(session, pairs)
-    warm_up()
-    (home / "warm").mkdir()
-    warm = Child(RunFolder(home / "warm"), nice=0)  # ends at once, for want of a run.json, when the imports are done
-    while warm.exit_code is None:
-        time.sleep(0.05)
-    worker = Worker(WorkerSettings(url, home, kinds=kinds_of(["train"])), sessions)
-    with sessions.begin() as session:
-        project = session.get_one(Project, project_id)
-        run_id = queue_training(session, project, RunKind.DPO, {}, home=home, default_base_model="starter").id
-    started = time.perf_counter()
-    while True:
-        worker.tick()
-        with read_only(sessions) as session:
-            run = get_run(session, run_id)
-            if run.step or run.status.ended:
-                break
-        time.sleep(0.02)
-    seconds = time.perf_counter() - started
-    worker.close()
-    engine.dispose()
-    if not run.step:
-        raise RuntimeError(f"the run did not start: {run.error}")
-    return seconds
-
-
-def _judged_project(session: Any, pairs: int) -> int:
-    """A project with so many comparisons on prompts of every split."""
-    from storage.accounts import create_user
-    from storage.annotations import PreferenceInput, Submission, record_imported
-    from storage.enums import CompletionOrigin, Outcome, Role
-    from storage.items import add_item
-    from storage.projects import create_project
-    from storage.prompts import add_completion, add_prompt
-
-    project = create_project(session, "benchmark")
-    user = create_user(session, "benchmark", Role.ANNOTATOR)
-    for number, row in enumerate(make_rows(pairs, seed=5)):
-        prompt = add_prompt(session, project, row["prompt"], "benchmark").row
-        texts = [row[side][0]["content"] for side in ("chosen", "rejected")]
-        first, second = (add_completion(session, prompt, text, CompletionOrigin.IMPORTED).row for text in texts)
-        item = add_item(session, prompt, [first, second]).row
-        preference = PreferenceInput(first.id, second.id, Outcome.FIRST, None)
-        record_imported(session, item, user, Submission(preference=preference), f"{number:064d}")
-    identity: int = project.id
-    return identity
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts, in full unless --quick")
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_benchmark("train", measure))
+    raise SystemExit(run_benchmark("train", measure, arguments=_arguments))

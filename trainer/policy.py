@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from storage.configs import SamplingSettings
 from storage.errors import ModelUnusable
 from storage.models import Message
+from trainer.chat_template import with_system
 from trainer.conditions import Condition, read_condition
 from trainer.datasets import context_length, fit_prompt
 
@@ -74,7 +75,8 @@ def pick_dtype(dtype: str, device: str) -> Any:
 
 
 def load_tokenizer(base: str) -> Any:
-    """The tokenizer of a resolved base model, with a padding token; refuses one without a chat template."""
+    """The tokenizer of a resolved base model, with a padding token, for system messages too; refuses one without a
+    chat template."""
     from transformers import AutoTokenizer
 
     tokenizer = _loading(base, lambda: AutoTokenizer.from_pretrained(base))
@@ -84,7 +86,7 @@ def load_tokenizer(base: str) -> Any:
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return with_system(tokenizer)
 
 
 def load_model(base: str, dtype: Any, device: str, *, heads: int = 0) -> Any:

@@ -111,7 +111,8 @@ def enter_refinements(session: Session, run: Run, folder: RunFolder, result: dic
 
 def _note(session: Session, folder: RunFolder, refinements: Sequence[Refinement]) -> None:
     """Under which rules each refinement was written: those of its completion's prompt."""
-    asked = {row["completion_id"]: row.get("rules") for row in map(json.loads, folder.requests.open(encoding="utf-8"))}
+    with folder.requests.open(encoding="utf-8") as lines:
+        asked = {row["completion_id"]: row.get("rules") for row in map(json.loads, lines)}
     for one in refinements:
         rules = asked.get(one.completion_id)
         if rules and not rules_behind(session, one.refined_id):

@@ -29,6 +29,7 @@ from trainer.folder import Job, RunFolder
 from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments, watched
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
 from trainer.reference import KeptReference
+from trainer.shared_prompts import SharedPrompts, log_probs_of
 
 
 def run(folder: RunFolder, job: Job) -> dict[str, Any]:
@@ -86,6 +87,15 @@ class WeightedDpoTrainer(KeptReference, DPOTrainer):
     """DPOTrainer whose pairs count by their weight, and which checks that it starts from its reference."""
 
     reference_columns = ("ref_chosen_logps", "ref_rejected_logps")
+
+    def __init__(self, *, folder: RunFolder, model: Any, args: Any, **kwargs: Any) -> None:
+        # Before the others: what is computed beforehand is computed when they are made.
+        self._shared = SharedPrompts(log_probs_of, "log_probs", model, args, folder.say)
+        super().__init__(folder=folder, model=model, args=args, **kwargs)
+
+    def ask(self, model: Any, **inputs: Any) -> Any:
+        """A prompt is read once for both of its completions."""
+        return self._shared.ask(model, inputs)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """TRL's loss, plus what each pair's weight differs from 1."""

@@ -27,8 +27,11 @@ from trainer.callbacks import EventCallback, WatchedTrainer
 from trainer.datasets import load_splits, mean_weight, training_length
 from trainer.ensemble import Ensemble, ensemble_of, times_drawn, write_ensemble
 from trainer.folder import Job, RunFolder
-from trainer.loop import WATCHED_PAIRS, adapter_config, early_stopping, finish, train, trainer_arguments, watched
+from trainer.loop import adapter_config, early_stopping, finish, train, trainer_arguments, watched
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
+from trainer.shared_prompts import SharedPrompts, rewards_of
+
+READ_PAIRS = 32  # training pairs that say where the heads begin, where none are held out
 
 
 def run(folder: RunFolder, job: Job) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def _reading(trainer: WeightedRewardTrainer, data: dict[Split, Any]) -> Ensemble
     if Split.VALIDATION in data:
         return ensemble_of(trainer.rewards_of(data[Split.VALIDATION]))
     train_pairs = data[Split.TRAIN]
-    some = train_pairs.select(range(min(WATCHED_PAIRS, len(train_pairs))))
+    some = train_pairs.select(range(min(READ_PAIRS, len(train_pairs))))
     trainer.evaluate(some)
     return ensemble_of(trainer.rewards_of(some), temperature=False)
 
@@ -112,10 +115,11 @@ class RewardCollator(DataCollatorForPreference):
 class WeightedRewardTrainer(WatchedTrainer, RewardTrainer):
     """RewardTrainer whose pairs count by their weight, [pairs], or [pairs, heads] of an ensemble."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *, folder: RunFolder, model: Any, args: Any, **kwargs: Any) -> None:
         self._seen: list[torch.Tensor] | None = None  # rewards of the pairs being evaluated, batch by batch
         self._rewards: dict[int, Floats] = {}
-        super().__init__(*args, **kwargs)
+        self._shared = SharedPrompts(rewards_of, "logits", model, args, folder.say)
+        super().__init__(folder=folder, model=model, args=args, **kwargs)
 
     def rewards_of(self, dataset: Any) -> Floats:
         """What each head gave the pairs of an evaluated dataset: [2 pairs, heads], the chosen completions first."""
@@ -136,7 +140,12 @@ class WeightedRewardTrainer(WatchedTrainer, RewardTrainer):
     ) -> Any:
         """TRL's loss, plus what each pair's weight differs from 1."""
         weight = inputs.pop("weight")
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+
+        def asked(**model_inputs: Any) -> Any:
+            with self.accelerator.autocast():
+                return self._shared.ask(model, model_inputs)
+
+        loss, outputs = super().compute_loss(asked, inputs, return_outputs=True)
         rewards = outputs.logits
         if rewards.shape[-1] > 1:
             self._count_right(rewards.detach())
