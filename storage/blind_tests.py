@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, aliased
 from storage import audit, sequential
 from storage.configs import parse
 from storage.enums import BlindTestState, GateVerdict, ItemStatus, ModelKind, Outcome, VersionStatus
-from storage.errors import Conflict, Invalid, NotEnoughData, NotFound
+from storage.errors import Conflict, FeedbackError, Invalid, NotEnoughData, NotFound
 from storage.gate_configs import GateSettings
 from storage.items import prompts_to_generate
 from storage.judged import live_annotation
@@ -101,6 +101,15 @@ def start(
         )
     audit.record(session, user, "blind_test.start", version.name, project, test=test.id, against=rival.name)
     return test
+
+
+def refusal(session: Session, project: Project, version: ModelVersion) -> FeedbackError | None:
+    """Why a version cannot stand in a blind test, whether one is going on or not; None where it can."""
+    try:
+        _rival_of(session, project, version)
+    except Invalid as error:
+        return error
+    return None
 
 
 def _rival_of(session: Session, project: Project, version: ModelVersion) -> ModelVersion:

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from storage.configs import SnapshotSettings, parse
 from storage.enums import ModelKind, RunKind, Split
-from storage.errors import Invalid, NotEnoughData
+from storage.errors import FeedbackError, Invalid, NotEnoughData
 from storage.evaluation_configs import EvaluateConfig
 from storage.judged import live_marks, prompt_windows
 from storage.models import Evaluation, ModelVersion, Project, Prompt, Run, User
@@ -123,9 +123,9 @@ def queue_evaluation(
     is nothing to compare with, `NotEnoughData` without test prompts, `Conflict` for a second run of one `cause`.
     """
     config = parse(EvaluateConfig, dict(values or {}))
+    if (problem := refusal(session, project, version, default_base_model)) is not None:
+        raise problem
     rival_of(session, project, version, default_base_model)
-    if not session.scalar(select(exists().where(Prompt.project_id == project.id, Prompt.split == Split.TEST))):
-        raise NotEnoughData(f"project '{project.name}' has no test prompts; one prompt in ten becomes one: add more")
     return queue_run(
         session,
         project,
@@ -137,6 +137,19 @@ def queue_evaluation(
         user=user,
         seed=config.seed,
     )
+
+
+def refusal(session: Session, project: Project, version: ModelVersion, default_base_model: str) -> FeedbackError | None:
+    """Why a version cannot be evaluated now: nothing to compare it with, or no test prompts. Reads only."""
+    rival = champion(session, project)
+    if version.kind is ModelKind.POLICY and (rival is None or rival.id == version.id):
+        if version.folder is None and version.base_model == (project.base_model or default_base_model):
+            return Invalid(f"{version.name} is the base model and the champion: there is nothing to compare it with")
+    elif version.kind is ModelKind.POLICY and rival is not None and rival.base_model != version.base_model:
+        return _unlike(version, rival)
+    if not session.scalar(select(exists().where(Prompt.project_id == project.id, Prompt.split == Split.TEST))):
+        return NotEnoughData(f"project '{project.name}' has no test prompts; one prompt in ten becomes one: add more")
+    return None
 
 
 def queue_evaluation_of(
@@ -176,11 +189,15 @@ def rival_of(session: Session, project: Project, version: ModelVersion, default_
     if rival.id == version.id:
         raise Invalid(f"{version.name} is the base model and the champion: there is nothing to compare it with")
     if rival.base_model != version.base_model:
-        raise Invalid(
-            f"{version.name} rests on {version.base_model}, {rival.name} on {rival.base_model}: they cannot be "
-            "compared; train a version on the project's present base model"
-        )
+        raise _unlike(version, rival)
     return rival
+
+
+def _unlike(version: ModelVersion, rival: ModelVersion) -> Invalid:
+    return Invalid(
+        f"{version.name} rests on {version.base_model}, {rival.name} on {rival.base_model}: they cannot be "
+        "compared; train a version on the project's present base model"
+    )
 
 
 # --- what people say, as a measure ---

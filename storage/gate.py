@@ -15,14 +15,16 @@ from storage import audit, verdicts
 from storage.blind_tests import of_people
 from storage.configs import parse
 from storage.enums import GateVerdict, VersionStatus
-from storage.errors import Conflict, NotEnoughData
+from storage.errors import Conflict, FeedbackError, NotEnoughData
 from storage.evaluations import figures, latest_evaluation
 from storage.gate_configs import GateSettings
 from storage.gate_results import latest_result, passed
 from storage.models import GateResult, ModelVersion, Project, User
 from storage.registry import champion, newest_candidate
 
-__all__ = ["GateSettings", "canary_share", "gate_settings", "judge", "latest_result", "passed", "row_of"]
+__all__ = ["GateSettings", "canary_share", "gate_settings", "judge", "latest_result", "passed", "refusal", "row_of"]
+
+_IN_AN_ITEM = 2  # completions, in the queue as in the playground
 
 
 def gate_settings(project: Project) -> GateSettings:
@@ -33,19 +35,13 @@ def gate_settings(project: Project) -> GateSettings:
 def judge(session: Session, project: Project, version: ModelVersion, user: User | None = None) -> GateResult:
     """Hold what was measured of a version against the present champion to the project's bars, and keep the verdict.
 
-    That is its newest evaluation and its newest blind test. Raises `Conflict` for the champion itself and for a
-    version that was rejected, `NotEnoughData` while there is neither.
+    That is its newest evaluation and its newest blind test. Raises what `refusal` says.
     """
-    if version.status is VersionStatus.CHAMPION:
-        raise Conflict(f"{version.name} is the champion already; the gate is for those that want its place")
-    if version.status is VersionStatus.REJECTED:
-        raise Conflict(f"{version.name} was rejected; train a new version instead")
+    if (problem := refusal(session, project, version)) is not None:
+        raise problem
     rival = champion(session, project, version.kind)
     found = latest_evaluation(session, version, rival)
     people = of_people(session, version, rival)
-    if found is None and people is None:
-        between = f"{version.name} against {rival.name}" if rival else version.name
-        raise NotEnoughData(f"{between}: not evaluated yet; do that first: feedback-app evaluate {version.name}")
     settings = gate_settings(project)
     measured = figures(found) if found else {}
     decided = verdicts.verdict(version.kind, measured, settings, people[1] if people else None)
@@ -65,8 +61,24 @@ def judge(session: Session, project: Project, version: ModelVersion, user: User 
     return result
 
 
+def refusal(session: Session, project: Project, version: ModelVersion) -> FeedbackError | None:
+    """Why a version cannot be judged now: it is the champion, was rejected, or nothing was measured of it yet."""
+    if version.status is VersionStatus.CHAMPION:
+        return Conflict(f"{version.name} is the champion already; the gate is for those that want its place")
+    if version.status is VersionStatus.REJECTED:
+        return Conflict(f"{version.name} was rejected; train a new version instead")
+    rival = champion(session, project, version.kind)
+    if latest_evaluation(session, version, rival) is None and of_people(session, version, rival) is None:
+        between = f"{version.name} against {rival.name}" if rival else version.name
+        return NotEnoughData(f"{between}: not evaluated yet; do that first: feedback-app evaluate {version.name}")
+    return None
+
+
 def canary_share(session: Session, project: Project) -> float:
-    """Of new items, those in which the newest candidate writes one completion: 0 without one, and once it is judged."""
+    """Of new items, those in which the newest candidate writes one completion: 0 without one, and once it is judged.
+
+    So many that it writes the project's share of all new completions, up to one in each item: people compare it there.
+    """
     first, second = champion(session, project), newest_candidate(session, project)
     if second is None or second.folder is None or (first is not None and second.number < first.number):
         return 0.0
@@ -74,7 +86,7 @@ def canary_share(session: Session, project: Project) -> float:
     against = first.id if first is not None else None
     if result is not None and result.champion_id == against and result.verdict is not GateVerdict.INCONCLUSIVE:
         return 0.0
-    return gate_settings(project).canary_share
+    return min(1.0, _IN_AN_ITEM * gate_settings(project).canary_share)
 
 
 def row_of(result: GateResult | None) -> dict[str, Any] | None:

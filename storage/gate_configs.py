@@ -36,11 +36,13 @@ class GateSettings(Settings):
     ece_target: float = Field(0.1, ge=0, le=1)  # expected calibration error of a reward model, at most
 
     auto_promote: bool = False  # a cycle promotes what has passed
-    canary_share: float = Field(0.25, ge=0, le=1)  # of new items: one completion by the candidate, until it is judged
+    # Of new completions, by the candidate, until it is judged; at most one in each item.
+    canary_share: float = Field(0.1, ge=0, le=1)
 
     test_error: float = Field(0.05, gt=0, le=0.5)  # of a blind test: the chance that it names a winner among equals
     test_most: int = Field(400, ge=1, le=100_000)  # decided comparisons after which a blind test gives up
 
+    watch_error: float = Field(0.05, gt=0, le=0.5)  # of alerts: the chance that a champion raises one for nothing
     watch_least: int = Field(50, ge=1, le=1_000_000)  # judgements behind a live figure before it can raise an alert
     roll_back: bool = False  # an alert puts the champion's predecessor back by itself
 

@@ -2,10 +2,16 @@
 
 The champion's live figures (`storage.live_figures`) are those of judgements since its promotion. They stand against
 those that its predecessor had until then; the win rate, which depends on whom one meets, counts comparisons with the
-predecessor alone and stands against a half. A figure that lies below with its whole 99 % interval (it is looked at
-again and again, so not 95 %), on as many judgements as the project wants on both sides, raises an alert: a row, a
-webhook, a note on the page, and, where the project says so, the predecessor takes over again. An alert ends when the
-figure is back, or the version is not in service any more.
+predecessor alone and stands against a half. A figure that lies below with its whole interval, on as many judgements as
+the project wants on both sides, raises an alert: a row, a webhook, a note on the page, and, where the project says so,
+the predecessor takes over again. An alert ends when the figure is back, or the version is not in service any more.
+
+The figures are looked at every minute, so the intervals hold at all looks together. A champion that is as good as its
+predecessor raises an alert in its whole time with a probability of at most the project's `watch_error`, which its three
+figures share: half of each part is for what comes in (a confidence sequence, `storage.sequential.reach`), half for the
+predecessor's figure, which stands still and has an ordinary interval. The variance of ratings is drawn towards the
+widest as in I. Waudby-Smith and A. Ramdas, *Estimating means of bounded random variables by betting* (JRSS B 86, 2024):
+a few ratings that are all alike are sure of nothing. tests/storage/test_monitoring.py simulates the rate of alarms.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import sqrt
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from sqlalchemy import or_, select
@@ -27,14 +34,16 @@ from storage.gate_configs import GateSettings
 from storage.live_figures import NAMES, NOTHING, Live, figures_of, share_of, trends, wins_of
 from storage.models import Alert, ModelVersion, Project, Promotion, utc_now
 from storage.registry import champion, roll_back
+from storage.sequential import reach
 from storage.webhooks import WebhookEvent, announce
 
 RECENT = timedelta(days=7)  # for which an alert that has ended is still told
-_Z99 = 2.575829
+_BEST = 4  # times `watch_least`: where the intervals are tightest
+_WIDEST = 4.0  # the largest variance of a rating from 1 to 5
 
 
 class Compared(NamedTuple):
-    """A live figure of the champion beside the one that it is held to; `low` and `high` bound the difference, 99 %."""
+    """A live figure of the champion beside the one that it is held to; `low` and `high` bound the difference always."""
 
     name: str
     live: Live
@@ -79,26 +88,34 @@ def watched(session: Session, project: Project) -> Watched | None:
     previous = session.get(ModelVersion, promotion.previous_id) if promotion and promotion.previous_id else None
     if promotion is None or previous is None:
         return None
-    least, at = parse(GateSettings, project.gate_settings or {}).watch_least, promotion.created_at
+    settings, at = parse(GateSettings, project.gate_settings or {}), promotion.created_at
     live = figures_of(session, [version.id], since=at)[version.id]
     met = wins_of(session, [version.id], at, None)[version.id].get(previous.id, (0, 0))
     live["win_rate"] = share_of(*met)
     before = {"win_rate": Live(0.5, 0, 0.0)}
-    if any(live[name].n >= least for name in NAMES[1:]):  # looked up only where it can say something
+    if any(live[name].n >= settings.watch_least for name in NAMES[1:]):  # looked up only where it can say something
         before |= {name: row for name, row in figures_of(session, [previous.id], until=at)[previous.id].items()
                    if name != "win_rate"}  # fmt: skip
-    compared = [_compare(name, live[name], before.get(name, NOTHING), least) for name in NAMES]
+    compared = [_compare(name, live[name], before.get(name, NOTHING), settings) for name in NAMES]
     return Watched(version, previous, promotion, compared)
 
 
-def _compare(name: str, live: Live, before: Live, least: int) -> Compared:
+def _compare(name: str, live: Live, before: Live, settings: GateSettings) -> Compared:
     if live.value is None or before.value is None:
         return Compared(name, live, before, None, None, None, False)
     fixed = before.n == 0  # a half, not an estimate
-    error = sqrt(live.variance / live.n + (0.0 if fixed else before.variance / before.n))
-    difference = live.value - before.value
+    difference, least = live.value - before.value, settings.watch_least
+    share = settings.watch_error / len(NAMES) / (1 if fixed else 2)
+    far = sqrt(_variance(name, live)) * reach(live.n, share, _BEST * least)
+    if not fixed:
+        far += sqrt(_variance(name, before) / before.n) * NormalDist().inv_cdf(1 - share / 2)
     enough = live.n >= least and (fixed or before.n >= least)
-    return Compared(name, live, before, difference, difference - _Z99 * error, difference + _Z99 * error, enough)
+    return Compared(name, live, before, difference, difference - far, difference + far, enough)
+
+
+def _variance(name: str, one: Live) -> float:
+    """Of one judgement; shares are drawn towards a half already."""
+    return (_WIDEST + one.n * one.variance) / (one.n + 1) if name == "rating" else one.variance
 
 
 def needs_watching(session: Session, project: Project) -> bool:

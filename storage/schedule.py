@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.triggers.cron import CronTrigger
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from storage import audit
 from storage.configs import PolicyMode, TrainingPolicy, parse
 from storage.enums import RunKind, RunStatus
 from storage.errors import Invalid
-from storage.models import Project, Run
+from storage.models import AuditEvent, Project, Run
 from storage.progress import count_usable
 from storage.registry import champion
 from storage.resolution import resolution_rates
 
 STARTED = [kind for kind in RunKind if kind.trains or kind is RunKind.CYCLE]  # what a policy can start
 _TRAINING = ", ".join(STARTED)
+_REFUSED = "train.refused"  # in the log; its subject is the cause
+_NEWS = timedelta(minutes=5)  # between two refusals of one cause that are noted
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Due:
 
     `kinds` is empty unless training is due; each kind is queued with its own cause, `f"{cause}:{kind}"`. `next_at` is
     the next cron time; `reason` is one line for people: why training is due, or why not and what it waits for.
+    `refused` says why the kinds that are due have not started, as of the last look of a worker.
     """
 
     reason: str
     kinds: list[RunKind] = field(default_factory=list)
     cause: str | None = None
     next_at: datetime | None = None
+    refused: tuple[str, ...] = ()
 
 
 def check_policy(policy: TrainingPolicy) -> None:
@@ -66,6 +71,33 @@ def due(session: Session, project: Project, now: datetime) -> Due:
     last training (every_n, resolution) or on the cron time that has passed, so a worker that was off makes up for one
     time, not for all it missed.
     """
+    found = _due(session, project, now)
+    return replace(found, refused=_refused(session, project, found)) if found.kinds else found
+
+
+def note_refusal(session: Session, project: Project, found: Due, kind: RunKind, why: str, now: datetime) -> None:
+    """Keep why a kind that is due could not start: what is new, and not every few seconds, however often one tries."""
+    cause = f"{found.cause}:{kind.value}"
+    last = _last_refusal(session, project, cause)
+    if last is None or (last.detail["why"] != why and last.at < now - _NEWS):
+        audit.record(session, None, _REFUSED, cause, project, kind=kind.value, why=why)
+
+
+def _refused(session: Session, project: Project, found: Due) -> tuple[str, ...]:
+    told = [_last_refusal(session, project, f"{found.cause}:{kind.value}") for kind in found.kinds]
+    return tuple(dict.fromkeys(str(one.detail["why"]) for one in told if one is not None))
+
+
+def _last_refusal(session: Session, project: Project, cause: str) -> AuditEvent | None:
+    return session.scalar(
+        select(AuditEvent)
+        .where(AuditEvent.project_id == project.id, AuditEvent.action == _REFUSED, AuditEvent.subject == cause)
+        .order_by(AuditEvent.id.desc())
+        .limit(1)
+    )
+
+
+def _due(session: Session, project: Project, now: datetime) -> Due:
     policy = parse(TrainingPolicy, project.training_policy)
     if policy.mode is PolicyMode.OFF:
         return Due("training starts by hand only")

@@ -15,7 +15,7 @@ leaves 0.5 out exactly where the test ends.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import lgamma, log, log1p
+from math import lgamma, log, log1p, sqrt
 from typing import NamedTuple
 
 PRIOR = 10.0  # of both shapes of the Beta distribution
@@ -75,6 +75,20 @@ def _edge(wins: int, losses: int, error: float, inside: float, outside: float) -
         else:
             outside = half
     return inside
+
+
+def reach(n: int, error: float, best: int) -> float:
+    """How far the mean of n values may lie from the truth, in their standard deviations, at every look together.
+
+    The asymptotic confidence sequence of I. Waudby-Smith, D. Arbour, R. Sinha, E. Kennedy and A. Ramdas, *Time-uniform
+    central limit theory and asymptotic confidence sequences* (Annals of Statistics 52, 2024; 2103.06476), theorem 2.2
+    with equation 10: the chance that it ever leaves the truth out is `error` once n is not small, on both sides
+    together. It is about tightest at `best` values.
+    """
+    wide = -2 * log(error)
+    tuned = (wide + log(wide) + 1) / best  # rho squared
+    spread = n * tuned + 1
+    return sqrt(2 * spread / (n * n * tuned) * log(sqrt(spread) / error))
 
 
 def still_needed(wins: int, losses: int, error: float, *, share: float | None = None) -> int | None:

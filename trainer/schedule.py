@@ -19,7 +19,7 @@ from storage.errors import Conflict, FeedbackError
 from storage.models import Project, utc_now
 from storage.monitoring import needs_watching, watch
 from storage.projects import list_projects
-from storage.schedule import due
+from storage.schedule import Due, due, note_refusal
 from storage.training import queue_training
 from trainer.cycle import advance_cycles
 
@@ -91,7 +91,7 @@ def queue_due(
     """Queue what is due in every project, each cause once however many workers look; returns the runs' ids."""
     moment = now or utc_now()
     with read_only(sessions) as session:
-        wanted: list[tuple[int, RunKind, str]] = []
+        wanted: list[tuple[int, RunKind, Due]] = []
         for project in list_projects(session):
             if project.training_policy.get("mode", PolicyMode.OFF) == PolicyMode.OFF:
                 continue
@@ -100,9 +100,10 @@ def queue_due(
             except FeedbackError as error:  # a policy stored by an older version: the Project tab says so too
                 log.warning("project %s: %s", project.name, error)
                 continue
-            wanted += [(project.id, kind, f"{decision.cause}:{kind.value}") for kind in decision.kinds]
+            wanted += [(project.id, kind, decision) for kind in decision.kinds]
     queued = []
-    for project_id, kind, cause in wanted:
+    for project_id, kind, decision in wanted:
+        cause = f"{decision.cause}:{kind.value}"
         try:
             with sessions.begin() as session:
                 project = session.get_one(Project, project_id)
@@ -117,4 +118,6 @@ def queue_due(
             continue
         except FeedbackError as error:
             log.info("project %s: %s not queued: %s", project_id, kind.value, error)
+            with sessions.begin() as session:  # the pages say it too
+                note_refusal(session, session.get_one(Project, project_id), decision, kind, str(error), moment)
     return queued

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.values import number
-from storage import audit, gate, members, projects
-from storage.errors import Invalid
+from storage import audit, evaluations, gate, members, projects
+from storage.errors import FeedbackError, Invalid
 from storage.evaluations import latest_evaluation
 from storage.gate_configs import GateSettings
 from storage.models import Evaluation, GateResult, ModelVersion, Project
@@ -35,10 +35,12 @@ class GateView:
     passed: bool  # against the present champion
     evaluated: bool  # there is an evaluation against the present champion
     newer: bool  # ... that no verdict rests on yet
+    not_evaluated: FeedbackError | None  # why it cannot be evaluated now
+    not_judged: FeedbackError | None  # why it cannot be judged now
     notes: list[str]  # of the evaluation that the verdict rests on: what could not be measured, and why
 
 
-def see_gate(session: Session, project: Project, version: ModelVersion) -> GateView:
+def see_gate(session: Session, project: Project, version: ModelVersion, default_base_model: str) -> GateView:
     """What the gate says of `version`."""
     rival = champion(session, project, version.kind)
     result = gate.latest_result(session, version)
@@ -52,6 +54,8 @@ def see_gate(session: Session, project: Project, version: ModelVersion) -> GateV
         passed=gate.passed(result, rival),
         evaluated=found is not None,
         newer=found is not None and (result is None or result.evaluation_id != found.id),
+        not_evaluated=evaluations.refusal(session, project, version, default_base_model),
+        not_judged=gate.refusal(session, project, version),
         notes=_notes(session, result),
     )
 

@@ -13,13 +13,13 @@ from feedback_app import policies
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.gate import GateView, see_gate
 from feedback_app.handlers.values import text, to_enum
-from storage import audit, blind_tests, gate, members, monitoring, registry, taint
+from storage import audit, blind_tests, gate, members, monitoring, rebuilding, registry, taint
 from storage.chances import Chances, chances
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
 from storage.evaluations import queue_evaluation
 from storage.lineage import Lineage, lineage
-from storage.models import Alert, ModelVersion, Project, utc_now
+from storage.models import Alert, ModelVersion, Project, Run, utc_now
 from storage.registry import BeforeAfter
 from storage.resolution import Rates, resolution_rates
 from storage.taint import Standing
@@ -49,6 +49,8 @@ class VersionView:
     cards: list[BeforeAfter]
     chances: Chances  # that the selected version's completion on a card is better than the other's
     gate: GateView
+    rebuilds: list[Run]  # that train it again without what was taken back, oldest first
+    rebuilt_as: ModelVersion | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class ModelsView:
 def see_models(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
     """The versions of `project`; selected is the one asked for, else the newest candidate, else the champion."""
     with ctx.reading(name, policies.see_operations) as (session, user):
-        return _view(session, members.find_project(session, user, project) if project else None, version)
+        return _view(ctx, session, members.find_project(session, user, project) if project else None, version)
 
 
 def decide(ctx: Context, name: str | None, project: str | None, version: Any, decision: Any, reason: Any) -> ModelsView:
@@ -93,7 +95,7 @@ def decide(ctx: Context, name: str | None, project: str | None, version: Any, de
             close = registry.retire if wanted is Decision.RETIRE else registry.reject
             close(session, row, user, why)
             notice = f"{row.name} is {'retired' if wanted is Decision.RETIRE else 'rejected'}"
-        return _view(session, found, row.name, notice)
+        return _view(ctx, session, found, row.name, notice)
 
 
 def evaluate(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
@@ -103,7 +105,7 @@ def evaluate(ctx: Context, name: str | None, project: str | None, version: Any) 
         row = registry.get_version(session, found, text(version, "version"))
         run = queue_evaluation(session, found, row, default_base_model=ctx.settings.base_model, user=user)
         audit.record(session, user, "run.queue", f"run {run.id}", found, kind=run.kind.value)
-        return _view(session, found, row.name, f"run {run.id} evaluates {row.name}; judge it when it has ended")
+        return _view(ctx, session, found, row.name, f"run {run.id} evaluates {row.name}; judge it when it has ended")
 
 
 def judge(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
@@ -113,7 +115,7 @@ def judge(ctx: Context, name: str | None, project: str | None, version: Any) -> 
         row = registry.get_version(session, found, text(version, "version"))
         result = gate.judge(session, found, row, user)
         notice = f"the gate's verdict on {row.name}: {result.verdict.value}"
-        return _view(session, found, row.name, notice)
+        return _view(ctx, session, found, row.name, notice)
 
 
 def start_test(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
@@ -122,7 +124,7 @@ def start_test(ctx: Context, name: str | None, project: str | None, version: Any
         found = members.get_project(session, user, project or "")
         row = registry.get_version(session, found, text(version, "version"))
         blind_tests.start(session, found, row, default_base_model=ctx.settings.base_model, user=user)
-        return _view(session, found, row.name, f"people compare {row.name} with the champion from now on")
+        return _view(ctx, session, found, row.name, f"people compare {row.name} with the champion from now on")
 
 
 def stop_test(ctx: Context, name: str | None, project: str | None, version: Any) -> ModelsView:
@@ -130,16 +132,16 @@ def stop_test(ctx: Context, name: str | None, project: str | None, version: Any)
     with ctx.writing(name, policies.manage_models) as (session, user):
         found = members.get_project(session, user, project or "")
         blind_tests.stop(session, blind_tests.get_test(session, found), user)
-        return _view(session, found, version, "the blind test is stopped")
+        return _view(ctx, session, found, version, "the blind test is stopped")
 
 
-def _view(session: Session, project: Project | None, wanted: Any, notice: str = "") -> ModelsView:
+def _view(ctx: Context, session: Session, project: Project | None, wanted: Any, notice: str = "") -> ModelsView:
     if project is None:
         return ModelsView(None, [], {}, None, [], utc_now())
     versions = registry.list_versions(session, project)
     row = _pick(session, project, versions, wanted)
     standings = taint.standing(session, project)
-    selected = _selected(session, project, versions, row, standings) if row else None
+    selected = _selected(ctx, session, project, versions, row, standings) if row else None
     alerts = monitoring.recent_alerts(session, project)
     return ModelsView(project.name, versions, standings, selected, alerts, utc_now(), notice)
 
@@ -156,6 +158,7 @@ def _pick(session: Session, project: Project, versions: list[ModelVersion], want
 
 
 def _selected(
+    ctx: Context,
     session: Session,
     project: Project,
     versions: list[ModelVersion],
@@ -168,7 +171,9 @@ def _selected(
     rates = resolution_rates(session, project).get(row.id)
     name = against.name if against else None
     known = chances(session, project, [(card.new_id, card.old_id) for card in cards])
-    return VersionView(row, line, standings[row.id], rates, name, cards, known, see_gate(session, project, row))
+    judged = see_gate(session, project, row, ctx.settings.base_model)
+    again = (rebuilding.rebuilds(session, row), rebuilding.rebuilt_as(session, row)) if row.tainted_at else ([], None)
+    return VersionView(row, line, standings[row.id], rates, name, cards, known, judged, *again)
 
 
 def _rival(versions: list[ModelVersion], line: Lineage, row: ModelVersion) -> ModelVersion | None:

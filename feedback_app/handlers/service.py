@@ -12,7 +12,7 @@ from feedback_app import policies
 from feedback_app.handlers.context import Context
 from storage import blind_tests, live_figures, members, monitoring
 from storage.blind_tests import Standing
-from storage.errors import NotFound
+from storage.errors import FeedbackError, NotFound
 from storage.gate import gate_settings
 from storage.live_figures import Trend
 from storage.models import BlindTest, ModelVersion, Project
@@ -38,6 +38,9 @@ class ServiceView:
     trends: list[Trend]
     watched: Watched | None
     least: int  # judgements before an alert
+    error: float  # the chance that a champion raises one for nothing
+    version: str | None = None  # the selected one
+    no_test: FeedbackError | None = None  # why it cannot stand in a blind test
 
 
 def see_service(ctx: Context, name: str | None, project: str | None, version: Any) -> ServiceView | None:
@@ -51,10 +54,12 @@ def see_service(ctx: Context, name: str | None, project: str | None, version: An
 
 
 def _service(session: Session, project: Project, version: Any) -> ServiceView:
-    test = blind_tests.running_test(session, project)
-    if test is None and isinstance(version, str):
+    test, row = blind_tests.running_test(session, project), None
+    if isinstance(version, str):
         with suppress(NotFound):  # of the project that was chosen before
-            test = blind_tests.latest_test(session, get_version(session, project, version))
+            row = get_version(session, project, version)
+    if test is None and row is not None:
+        test = blind_tests.latest_test(session, row)
     view = None
     if test is not None:
         names = [session.get_one(ModelVersion, one).name for one in (test.candidate_id, test.champion_id)]
@@ -64,4 +69,7 @@ def _service(session: Session, project: Project, version: Any) -> ServiceView:
         trends=live_figures.trends(session, project),
         watched=monitoring.watched(session, project),
         least=gate_settings(project).watch_least,
+        error=gate_settings(project).watch_error,
+        version=row.name if row else None,
+        no_test=blind_tests.refusal(session, project, row) if row else None,
     )

@@ -53,4 +53,12 @@ def due(found: Due | None) -> Markup:
     if found is None:
         return Markup("")
     told = t("By itself: {what}", what=sentence(message(found.reason)))
-    return Markup(f'<p class="op-muted" id="op-runs-due">{escape(told)}</p>')
+    return Markup(f'<p class="op-muted" id="op-runs-due">{escape(told)}</p>{refused(found)}')
+
+
+def refused(found: Due) -> Markup:
+    """Why what is due has not started."""
+    if not found.refused:
+        return Markup("")
+    why = " ".join(sentence(message(one)) for one in found.refused)
+    return render.note(t("It is due, but did not start: {why}", why=why), "warn")

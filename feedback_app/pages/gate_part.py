@@ -43,9 +43,14 @@ _NUMBERS = {
     "length_change": (later("Length may change by a factor of"), later("Longer or shorter."), 0.1),
     "format_drop": (later("Right format may drop by"), later("Below the champion's."), 0.01),
     "ece_target": (later("Calibration error at most"), later("Of a reward model."), 0.01),
-    "canary_share": (later("Canary"), later("Share of new items with a completion by the candidate."), 0.05),
+    "canary_share": (later("Canary"), later("Share of new completions that the candidate writes."), 0.05),
     "test_error": (later("Error rate of a blind test"), later("To name a winner among equals."), 0.01),
     "test_most": (later("A blind test gives up after"), later("Decided comparisons."), 1),
+    "watch_error": (
+        later("Error rate of alerts"),
+        later("To raise one though nothing fell, however often one looks."),
+        0.01,
+    ),
     "watch_least": (later("Judgements before an alert"), later("Of what the champion writes."), 1),
 }
 
@@ -61,6 +66,7 @@ class GatePart:
             with gr.Row():
                 self.evaluate = gr.Button(later("Evaluate"), elem_id="op-evaluate", min_width=120)
                 self.judge = gr.Button(later("Judge"), variant="primary", elem_id="op-judge", min_width=120)
+            self.lacks = gr.HTML("", elem_id="op-gate-lacks", js_on_load=None)
             with gr.Accordion(later("What a candidate must show"), open=False, elem_id="op-bars"):
                 self._bars()
 
@@ -87,7 +93,7 @@ class GatePart:
     @property
     def outputs(self) -> list[Any]:
         """What a look at a version changes."""
-        return [self.shown, *(self.fields[name] for name in FIELDS)]
+        return [self.shown, self.evaluate, self.judge, self.lacks, *(self.fields[name] for name in FIELDS)]
 
     def connect(self, ctx: Context) -> None:
         """Wire the fields; the buttons belong to the tab, which shows what comes of them."""
@@ -103,7 +109,22 @@ class GatePart:
 
 def values(view: GateView | None) -> list[Any]:
     """The values of `GatePart.outputs` for the version in `view`."""
-    return ["", *bars(GateSettings())] if view is None else [verdict(view), *bars(view.settings)]
+    if view is None:
+        hidden = gr.Button(visible=False)
+        missing = render.note(t("There is no version to evaluate, judge or test yet: train one on the Runs tab."))
+        return ["", hidden, hidden, missing, *bars(GateSettings())]
+    buttons = [gr.Button(visible=True, interactive=why is None) for why in (view.not_evaluated, view.not_judged)]
+    return [verdict(view), *buttons, _lacks(view), *bars(view.settings)]
+
+
+def _lacks(view: GateView) -> str:
+    """Why a button cannot be pressed."""
+    told = []
+    if view.not_evaluated is not None:
+        told.append(t("Evaluate: {why}", why=sentence(message(str(view.not_evaluated)))))
+    if view.not_judged is not None:
+        told.append(t("Judge: {why}", why=sentence(message(str(view.not_judged)))))
+    return "".join(f'<p class="op-muted">{render.h(one)}</p>' for one in told)
 
 
 def bars(settings: GateSettings) -> list[Any]:

@@ -22,7 +22,7 @@ from storage.chances import Chances
 from storage.enums import Outcome, RunStatus
 from storage.errors import FeedbackError
 from storage.lineage import Learned, Rewritten, Taught
-from storage.models import Critique, ModelVersion
+from storage.models import Critique, ModelVersion, Run
 
 _PROMPT = 300  # characters of a prompt
 After = Annotated[int, Query(ge=0, le=2**31 - 1)]
@@ -137,15 +137,22 @@ def _tainted(view: VersionLineage) -> dict[str, str] | None:
     )
     if view.standing.through:
         told += " " + t("Through: {versions}.", versions=listed(view.standing.through))
-    last = view.rebuilds[-1] if view.rebuilds else None
-    if last is not None and not last.status.ended:
-        return {"told": told, "rebuilt": t("It is being trained again without them, in run {run}.", run=last.id)}
-    if view.rebuilt_as is not None:
-        rebuilt = t("{version} was trained without them.", version=view.rebuilt_as.name)
-        return {"told": told, "rebuilt": rebuilt, "link": address_of(view.project, view.rebuilt_as.name)}
-    if last is not None and last.status is not RunStatus.SUCCEEDED:
+    if (rebuilt := rebuilding(view.project, view.rebuilds, view.rebuilt_as)) is not None:
+        return {"told": told, "rebuilt": rebuilt[0], "link": rebuilt[1]}
+    if view.rebuilds and view.rebuilds[-1].status is not RunStatus.SUCCEEDED:
+        last = view.rebuilds[-1]
         told += " " + t("The last try, run {run}, has {status}.", run=last.id, status=t(last.status.value))
     return {"told": told}
+
+
+def rebuilding(project: str, rebuilds: list[Run], rebuilt_as: ModelVersion | None) -> tuple[str, str] | None:
+    """What takes the place of a tainted version, and where it is shown; None where it can be trained again."""
+    last = rebuilds[-1] if rebuilds else None
+    if last is not None and not last.status.ended:
+        return t("It is being trained again without them, in run {run}.", run=last.id), ""
+    if rebuilt_as is not None:
+        return t("{version} was trained without them.", version=rebuilt_as.name), address_of(project, rebuilt_as.name)
+    return None
 
 
 def _stations(view: VersionLineage, here: str) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ _HINTS = {
 }
 
 
-OUTPUTS = 7 + len(gate_part.FIELDS)  # of `ModelsTab.outputs`
+OUTPUTS = 10 + len(gate_part.FIELDS)  # of `ModelsTab.outputs`
 
 
 class ModelsTab:
@@ -178,7 +178,19 @@ def _taint(chosen: VersionView, view: ModelsView) -> Markup:
     )
     by = t("Through: {versions}.", versions=escape(listed(found.through))) if found.through else ""
     advice = t("A version trained from now on does without them; retire this one when it must not be used.")
-    return render.note(Markup(" ".join(filter(None, (told, by, advice)))), "warn")
+    return render.note(Markup(" ".join(filter(None, (told, by, advice, _again(chosen, view))))), "warn")
+
+
+def _again(chosen: VersionView, view: ModelsView) -> str:
+    """Where it is trained again without what was taken back, or what was."""
+    project = view.project or ""
+    found = lineage.rebuilding(project, chosen.rebuilds, chosen.rebuilt_as)
+    if found is None:
+        told = t("It can be trained again without them:")
+        here = lineage.address_of(project, chosen.version.name)
+        return f'{told} <a href="{here}">{t("Train it again without them")}</a>'
+    text, link = found
+    return f'<a href="{link}">{escape(text)}</a>' if link else escape(text)
 
 
 def headline(version: ModelVersion) -> str:

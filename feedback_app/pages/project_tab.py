@@ -11,7 +11,7 @@ from feedback_app.handlers import refining
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.project import ProjectView
 from feedback_app.i18n import later, message, sentence, t
-from feedback_app.pages import cycle_fields, learning_fields, refining_fields, render
+from feedback_app.pages import cycle_fields, cycle_part, learning_fields, refining_fields, render
 from feedback_app.pages.members_part import MembersPart
 from feedback_app.pages.refining_fields import RefiningPart
 from feedback_app.pages.wiring import QUEUED, QUICK, event
@@ -210,7 +210,7 @@ def values(view: ProjectView) -> list[Any]:
     due = ""
     if view.due:
         kind = "good" if view.due.kinds else "info"
-        due = render.note(sentence(message(view.due.reason)), kind)
+        due = render.note(sentence(message(view.due.reason)), kind) + cycle_part.refused(view.due)
     return [
         view.guidelines,
         placeholder,

@@ -53,12 +53,24 @@ class ServicePart:
     @property
     def outputs(self) -> list[Any]:
         """What a look at a version changes."""
-        return [self.test, self.trend]
+        return [self.test, self.start, self.stop, self.trend]
 
 
 def values(view: ServiceView | None) -> list[Any]:
     """The values of `ServicePart.outputs`."""
-    return ["", ""] if view is None else [_test(view.test), _trend(view)]
+    if view is None:
+        hidden = gr.Button(visible=False)
+        return ["", hidden, hidden, ""]
+    running = view.test is not None and view.test.test.state is BlindTestState.RUNNING
+    start = gr.Button(visible=view.version is not None and not running, interactive=view.no_test is None)
+    return [_test(view.test) + _no_test(view, running), start, gr.Button(visible=running), _trend(view)]
+
+
+def _no_test(view: ServiceView, running: bool) -> str:
+    """Why the selected version cannot be tested by people."""
+    if running or view.no_test is None:
+        return ""
+    return f'<p class="op-muted">{render.h(sentence(message(str(view.no_test))))}</p>'
 
 
 def alerts(found: Iterable[Alert]) -> str:
@@ -177,8 +189,14 @@ def _since(view: ServiceView) -> str:
         Row([Markup(f"<b>{escape(named(one.name))}</b>"), _live(one), _hold(one), _difference(one), _state(one, view)])
         for one in found.compared
     ]
-    columns = [t("figure"), t("since then"), t("to hold"), t("difference (99 %)"), t("state")]
-    return f'<h4>{escape(title)}</h4><div class="op-gate-table">{render.table(columns, rows, "")}</div>'
+    columns = [t("figure"), t("since then"), t("to hold"), t("difference"), t("state")]
+    sure = t(
+        "Differences hold at every look together: a champion that is as good raises an alert in its whole time with a "
+        "probability of at most {error}.",
+        error=f"{view.error:.1%}",
+    )
+    table = f'<div class="op-gate-table">{render.table(columns, rows, "")}</div>'
+    return f'<h4>{escape(title)}</h4>{table}<p class="op-muted">{escape(sure)}</p>'
 
 
 def _live(one: Compared) -> Any:

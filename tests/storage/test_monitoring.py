@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
+import numpy as np
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage import annotations, monitoring, registry, webhooks
+from storage import annotations, monitoring, registry, sequential, webhooks
 from storage.annotations import CritiqueInput, PreferenceInput, RatingInput, Submission
 from storage.enums import ItemKind, Outcome, ResolutionVerdict, VersionStatus
-from storage.live_figures import trends
+from storage.gate_configs import GateSettings
+from storage.live_figures import Live, trends
 from storage.models import Alert, Completion, ModelVersion, Resolution, utc_now
 from storage.monitoring import as_shown, open_alerts, recent_alerts, watch
 from storage.projects import update_project
@@ -127,3 +132,54 @@ def test_the_trend_has_every_figure_of_every_version_that_somebody_judged(sessio
         ("win_rate", 4), ("rating", 0), ("resolution", 2),
     ]  # fmt: skip
     assert told["alerts"] == []
+
+
+def test_looking_all_the_time_raises_no_more_alarms_for_nothing_than_the_error_says() -> None:
+    """600 champions that are as good as what they replaced, looked at after each of 1,200 judgements."""
+    champions, judgements, error, least = 600, 1200, GateSettings().watch_error, GateSettings().watch_least
+    chance = np.random.default_rng(7)
+    n = np.arange(1, judgements + 1)
+    seen = n >= least
+    alarms, naive = 0.0, 0.0
+    for name, draw in {
+        "rating": lambda *shape: chance.choice([1.0, 2, 3, 4, 5], shape, p=[0.05, 0.1, 0.2, 0.4, 0.25]),
+        "resolution": lambda *shape: (chance.random(shape) < 0.85).astype(float),
+        "win_rate": lambda *shape: (chance.random(shape) < 0.5).astype(float),
+    }.items():
+        live, fixed = draw(champions, judgements), name == "win_rate"
+        means = live.cumsum(1) / n
+        variances = (live**2).cumsum(1) / n - means**2
+        before = draw(champions, 300)
+        hold = np.full(champions, 0.5) if fixed else before.mean(1)
+        # What `_compare` allows depends on n and the two variances alone: asked for two variances, it says it for all.
+        share = error / 3 / (1 if fixed else 2)
+        far = np.array([sequential.reach(int(one), share, 4 * least) for one in n])
+        if name == "rating":
+            variances = (4 + n * variances) / (n + 1)
+        else:
+            drawn = (means * n + 2) / (n + 4)
+            variances = drawn * (1 - drawn)
+        apart = np.zeros(champions) if fixed else before.std(1) / np.sqrt(300)
+        room = np.sqrt(variances) * far + (apart * NormalDist().inv_cdf(1 - share / 2))[:, None]
+        alarms += ((means - hold[:, None] + room < 0) & seen).any(1).mean()
+        ordinary = 2.575829 * np.sqrt(variances / n + (apart**2)[:, None])
+        naive += ((means - hold[:, None] + ordinary < 0) & seen).any(1).mean()
+        told = monitoring._compare(
+            name,
+            Live(float(means[0, 99]), 100, float(live[0, :100].var(ddof=1) if name == "rating" else variances[0, 99])),
+            Live(0.5, 0, 0.0) if fixed else Live(float(hold[0]), 300, float(before[0].var())),
+            GateSettings(),
+        )
+        assert told.high is not None
+        assert told.high == pytest.approx(means[0, 99] - hold[0] + room[0, 99], rel=0.03), name
+    assert alarms < error
+    assert naive > error, "ordinary 99 % intervals at each look are wrong more often than that"
+
+
+def test_a_rating_that_is_half_a_star_worse_is_found_within_some_hundred_judgements() -> None:
+    """The price of looking always: how many judgements it takes to see a fall."""
+    settings = GateSettings()
+    before = Live(4.0, 300, 1.0)
+    falls = [n for n in range(10, 1000) if monitoring._compare("rating", Live(3.5, n, 1.0), before, settings).fallen]
+    assert 100 < falls[0] < 200
+    assert falls == list(range(falls[0], 1000))

@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage import annotations, blind_tests, gate, registry
 from storage.annotations import CritiqueInput, Submission
+from storage.audit import list_events
 from storage.engine import read_only
 from storage.enums import RunKind, RunStatus, Split
 from storage.models import Completion, Project, Run, utc_now
 from storage.projects import update_project
 from storage.runs import claim_run, finish_run, list_runs
+from storage.schedule import due
 from tests.factories import (
     make_annotation,
     make_item,
@@ -101,7 +103,7 @@ def test_a_newer_candidate_is_mixed_in_until_it_is_judged_and_everywhere_in_a_bl
     with sessions.begin() as session:
         make_version(session, session.get_one(Project, project_id))
     (run,) = _fill(sessions)
-    assert run.config["candidate_share"] == 0.25
+    assert run.config["candidate_share"] == 0.2  # of pairs: a tenth of the completions
     _finish(sessions, run, RunStatus.SUCCEEDED, items=1)
     with sessions.begin() as session:
         project = session.get_one(Project, project_id)
@@ -124,7 +126,7 @@ def test_a_newer_candidate_is_mixed_in_until_it_is_judged_and_everywhere_in_a_bl
         blind_tests.stop(session, test, None)
     _finish(sessions, run, RunStatus.SUCCEEDED, items=1)
     (run,) = _fill(sessions)
-    assert run.config["candidate_share"] == 0.4
+    assert run.config["candidate_share"] == 0.8
     _finish(sessions, run, RunStatus.SUCCEEDED, items=1)
     with sessions.begin() as session:
         project = session.get_one(Project, project_id)
@@ -165,9 +167,26 @@ def test_too_little_feedback_is_no_error(sessions: sessionmaker[Session], home: 
     with sessions.begin() as session:
         project = make_project(session)
         update_project(session, project, training_policy={"mode": "every_n", "every_n": 1, "kinds": ["reward", "dpo"]})
-        make_item(session, project)
+        make_item(session, project, prompt=make_prompt(session, project, split=Split.TEST))
         make_annotation(session, project, make_user(session))
-    assert queue_due(sessions, home, "starter") == []
+        project_id = project.id
+    now = utc_now()
+    for _ in range(3):  # three looks of the worker
+        assert queue_due(sessions, home, "starter", now) == []
+    with sessions.begin() as session:
+        project = session.get_one(Project, project_id)
+        found = due(session, project, now)
+        assert (found.kinds, found.cause) == ([RunKind.REWARD, RunKind.DPO], "every_n after the start")
+        (why,) = found.refused  # the same for both
+        assert why.startswith("16 more train pairs are needed: 0 of at least 16")
+        noted = [one for one in list_events(session, project) if one.action == "train.refused"]
+        assert len(noted) == 2
+        make_item(session, project, prompt=make_prompt(session, project, split=Split.TRAIN))
+        make_annotation(session, project, make_user(session))
+    queue_due(sessions, home, "starter", now + timedelta(minutes=6))
+    with sessions() as session:
+        (newer,) = due(session, session.get_one(Project, project_id), now).refused
+        assert newer.startswith("15 more train pairs are needed: 1 of at least 16")
 
 
 def test_a_promotion_is_followed_by_answers_to_old_critiques(sessions: sessionmaker[Session]) -> None:

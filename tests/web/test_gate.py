@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from feedback_app.handlers import models
+from feedback_app.handlers import models, service
 from feedback_app.i18n import Reader, reading
 from feedback_app.pages import models_tab, service_part
 from storage import gate, projects, registry
-from storage.enums import Role
+from storage.enums import Role, Split
 from storage.models import Alert, Completion
 from tests import factories
 from tests.web.looking import url_of, wait_for
@@ -85,3 +85,31 @@ def test_an_alert_stands_above_everything_else_in_the_reader_s_language(house, c
     assert "policy-v1 was put back into service by itself" in shown[5]
     with reading(Reader("zh-CN")):
         assert "版本 policy-v0 的评分为 2.12（8 次判断）" in service_part.alerts(view.alerts)
+
+
+def test_what_cannot_be_done_cannot_be_pressed_and_says_why(house, candidate):
+    olga = house.person(Role.OPERATOR)
+
+    def shown(project, version):
+        view = models.see_models(house.ctx, olga, project, version)
+        _, evaluate, judge, lacks = models_tab.values(view)[6:10]
+        served = service.see_service(house.ctx, olga, project, version)
+        test, start, stop, _ = service_part.values(served)
+        buttons = [(one.visible, one.interactive) for one in (evaluate, judge, start)]
+        return buttons, stop.visible, lacks + test
+
+    on, off = (True, True), (True, False)
+    empty = house.project()
+    buttons, stop, said = shown(empty, None)
+    assert [visible for visible, _ in buttons] == [False, False, False]
+    assert "no version to evaluate, judge or test yet" in said
+    buttons, stop, said = shown(candidate, "policy-v1")
+    assert (buttons, stop) == ([off, on, on], False)
+    assert "has no test prompts; one prompt in ten becomes one: add more" in said
+    with house.sessions.begin() as session:
+        factories.make_prompt(session, projects.get_project(session, candidate), split=Split.TEST)
+    assert shown(candidate, "policy-v1")[0] == [on, on, on]
+    buttons, stop, said = shown(candidate, "policy-v0")
+    assert buttons == [off, off, off]
+    for reason in ("nothing to compare it with", "is the champion already", "a blind test takes a candidate"):
+        assert reason in said

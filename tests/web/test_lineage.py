@@ -13,6 +13,8 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from feedback_app.handlers import models
+from feedback_app.pages import models_tab
 from storage import accounts, annotations, projects, registry
 from storage.artifacts import folder_sha256
 from storage.enums import Role, Split
@@ -68,13 +70,23 @@ def test_an_operator_walks_from_a_version_to_its_annotations_and_back(
     only = operator.get(f"{here}?tainted=1").text
     assert only.count('class="asked"') == 1 < tainted.count('class="asked"')
     assert "Withdrawn or erased on" in operator.get(f"/lineage/annotation/{number}").text
+    olga = house.person(Role.OPERATOR)
+    note = models_tab.detail(*_seen(house, olga, traced))
+    assert f'It can be trained again without them: <a href="{here}">' in note
     assert operator.post(f"{here}/rebuild").headers["location"] == here
+    assert "It is being trained again without them, in run" in models_tab.detail(*_seen(house, olga, traced))
     with house.sessions() as session:
         run = session.scalars(select(Run).where(Run.cause == f"rebuild 1 of {traced.version}")).all()[-1]
     assert f"in run {run.id}" in operator.get(here).text
     refused = operator.post(f"{here}/rebuild")
     assert refused.status_code == 422
     assert f"is being rebuilt by run {run.id}" in refused.text
+
+
+def _seen(house: House, name: str, traced: Told) -> tuple[models.VersionView, models.ModelsView]:
+    view = models.see_models(house.ctx, name, traced.project, traced.version)
+    assert view.selected is not None
+    return view.selected, view
 
 
 def test_an_operator_downloads_the_adapter_with_its_card(house: House, told: Told, as_user: SignIn) -> None:
