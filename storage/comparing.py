@@ -17,6 +17,7 @@ from storage.gate_results import latest_result
 from storage.models import Completion, Evaluation, GateResult, Message, ModelVersion, Project, Prompt, Run, Snapshot
 from storage.registry import get_version
 from storage.run_events import metric_series
+from storage.seeds import OverSeeds, groups
 from storage.snapshot_diff import Difference, difference
 
 FEWEST, MOST = 2, 4  # versions
@@ -71,6 +72,7 @@ class Comparison:
     settings: list[Setting]
     alike: int  # settings that are the same for all
     data: list[Changed]
+    seeds: list[OverSeeds]  # what of it is the seed's doing, where it was trained with several
 
 
 class Written(NamedTuple):
@@ -117,6 +119,7 @@ def compare(session: Session, versions: Sequence[ModelVersion]) -> Comparison:
         settings=[Setting(name, [one.get(name) for one in settings]) for name in differ],
         alike=len(names) - len(differ),
         data=[_changed(session, sides[0], side) for side in sides[1:]],
+        seeds=groups(session, versions),
     )
 
 

@@ -39,6 +39,7 @@ def compare(
             "status": [row.status for row in rows],
             "gate": [side.gate.verdict if side.gate else None for side in result.sides],
             "evaluated": {one.name: [_figure(value) for value in one.values] for one in result.evaluated},
+            "seeds": [one.as_dict() for one in result.seeds],
             "trained": {one.name: [value and value.value for value in one.values] for one in result.trained},
             "settings": {one.name: one.values for one in result.settings},
             "data": [_data(one) for one in result.data],
@@ -76,6 +77,13 @@ def _lines(names: list[str], result: Comparison, texts: list[Written]) -> list[A
     measured = [_row(one) for one in (*result.evaluated, *result.trained)]
     settings = [(one.name, *map(shown, one.values)) for one in result.settings]
     lines: list[Any] = [table(("", *names), [*states, *measured, *settings]), f"{result.alike} settings are the same"]
+    for group in result.seeds:
+        spreads = [
+            (name, f"{one.mean:.4g}", f"{one.deviation:.4g}", f"{one.low:.4g} to {one.high:.4g}", one.n)
+            for name, one in group.figures.items()
+        ]
+        lines.append(f"over seeds {', '.join(map(str, group.seeds))}: {', '.join(group.versions)}")
+        lines += [table(("", "mean", "standard deviation", "range", "n"), spreads)] if spreads else []
     for one in result.data:
         if one.difference is None:
             lines.append(f"data of {one.version} beside {names[0]}: {one.why}")

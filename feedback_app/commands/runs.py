@@ -47,7 +47,9 @@ def list_(
     lines = [table(("run", "project", "kind", "status", "steps", "queued"), shown)]
     if waits is not None:
         payload["by_itself"] = {"reason": waits.reason, "starts": waits.kinds, "next_at": waits.next_at}
+        payload["by_itself"]["refused"] = list(waits.refused)
         lines.append(f"by itself: {waits.reason}")
+        lines += [f"due, but not started: {why}" for why in waits.refused]
     emit(payload, as_json, *lines)
 
 

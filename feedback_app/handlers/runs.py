@@ -20,6 +20,7 @@ from storage.enums import RunKind, RunStatus
 from storage.errors import Invalid, NotFound
 from storage.models import ModelVersion, Project, Run, Snapshot, User, utc_now
 from storage.schedule import Due
+from storage.seeds import OverSeeds, over_seeds
 from storage.training import Preview
 
 LISTED = 30
@@ -46,6 +47,7 @@ class RunView:
     seconds_left: float | None
     children: list[Run]  # of a cycle, in order
     evaluation: dict[str, Any] | None = None  # what it measured (storage.evaluations.shown)
+    seeds: OverSeeds | None = None  # the same over the seeds with which its version was trained
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ def _selected(session: Session, project: Project, rows: list[Run], wanted: Any, 
         seconds_left=time_left(row, now) if row.kind is not RunKind.CYCLE else None,  # its steps are unlike
         children=children,
         evaluation=evaluations.evaluation_of(session, row) if row.kind is RunKind.EVALUATE else None,
+        seeds=over_seeds(session, parent) if row.kind is RunKind.EVALUATE and parent else None,
     )
 
 

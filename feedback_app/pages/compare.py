@@ -11,17 +11,19 @@ from starlette.responses import RedirectResponse, Response
 
 from feedback_app.handlers.compare import CompareView, see_comparison
 from feedback_app.handlers.context import Context
-from feedback_app.i18n import message, named, plural, said, sentence, t
+from feedback_app.i18n import listed, message, named, plural, said, sentence, t
 from feedback_app.pages import chance
 from feedback_app.pages.curves import curves, lines_of
 from feedback_app.pages.lineage import address_of as lineage_of
 from feedback_app.pages.lineage import shortened
 from feedback_app.pages.plain import page
 from feedback_app.pages.render import number
+from feedback_app.pages.spread import spread_rows
 from feedback_app.security import signed_in
 from storage.comparing import CHANGES, Changed, Comparison, Measured, Side, Written
 from storage.enums import ModelKind
 from storage.evaluations import Figure
+from storage.seeds import OverSeeds
 from storage.snapshot_diff import Cause, RowChange
 
 Chosen = Annotated[list[str] | None, Query(max_length=20)]
@@ -75,6 +77,7 @@ def _found(comparison: Comparison) -> dict[str, Any]:
     return {
         "states": [*_states(comparison.sides), *(_measured(one) for one in comparison.evaluated)],
         "notes": _notes(comparison),
+        "seeds": [_seeds(one) for one in comparison.seeds],
         "trained": [_measured(one) for one in comparison.trained],
         "curves": _curves(comparison),
         "settings": [
@@ -132,6 +135,18 @@ def _notes(comparison: Comparison) -> list[str]:
     if len(rivals) > 1:
         notes.append(t("They were not all evaluated against the same champion: differences to it do not compare."))
     return notes
+
+
+def _seeds(one: OverSeeds) -> dict[str, Any]:
+    title = plural(
+        len(one.versions),
+        "Over {n} seed of the same recipe, settings and data: {versions}",
+        "Over {n} seeds of the same recipe, settings and data: {versions}",
+        versions=listed(one.versions),
+    )
+    told = spread_rows(one)
+    empty = t("Fewer than two of them were evaluated against the same champion.")
+    return {"title": title, "rows": told, "empty": "" if told else empty}
 
 
 def _curves(comparison: Comparison) -> list[dict[str, Any]]:

@@ -23,7 +23,15 @@ TEMPLATES = {
 {% if found %}
 <section><h2>{{ t("On prompts that never train") }}</h2>
 {{ side_by_side(t("On prompts that never train"), head, found.states) }}
-{% for line in found.notes %}<p class="muted">{{ line }}</p>{% endfor %}</section>
+{% for line in found.notes %}<p class="muted">{{ line }}</p>{% endfor %}
+{% for one in found.seeds %}<h3>{{ one.title }}</h3>
+{% if one.empty %}<p class="muted">{{ one.empty }}</p>{% else %}
+<div class="scroll" tabindex="0" role="region" aria-label="{{ one.title }}"><table class="seeds">
+<thead><tr><td></td><th scope="col">{{ t("mean") }}</th><th scope="col">{{ t("standard deviation") }}</th>
+<th scope="col">{{ t("range") }}</th></tr></thead>
+<tbody>{% for row in one.rows %}<tr><th scope="row">{{ row[0] }}</th>
+{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>{% endif %}{% endfor %}
+</section>
 {% if found.trained %}<section><h2>{{ t("What training found") }}</h2>
 {{ side_by_side(t("What training found"), head, found.trained) }}</section>{% endif %}
 {% if found.curves %}<section><h2>{{ t("Training curves") }}</h2>

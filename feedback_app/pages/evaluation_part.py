@@ -6,18 +6,22 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from feedback_app.i18n import message, named, sentence, t
+from feedback_app.i18n import listed, message, named, sentence, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
+from feedback_app.pages.spread import spread_rows
+from storage.seeds import OverSeeds
 
 _SIDE, _EDGE = 220.0, 36.0
 _LEAST = 0.5  # the winner that is predicted is never less probable
 
 
-def found(evaluation: Mapping[str, Any]) -> Markup:
+def found(evaluation: Mapping[str, Any], seeds: OverSeeds | None = None) -> Markup:
     """An evaluation as `storage.evaluations.shown` gives it."""
     parts: list[str] = [f'<p class="op-muted">{_about(evaluation)}</p>', _figures(evaluation["figures"])]
     parts += [render.note(sentence(message(note))) for note in evaluation["notes"]]
+    if seeds is not None and seeds.figures:
+        parts.append(render.fold(t("Over seeds"), _seeds(seeds)))
     if evaluation["reliability"]:
         parts.append(render.fold(t("Calibration"), _calibration(evaluation)))
     if evaluation["slices"]:
@@ -61,6 +65,17 @@ def _interval(held: Mapping[str, Any]) -> str:
 
 def _difference(apart: Mapping[str, Any] | None) -> str:
     return f"{render.number(apart['value'])} ({_interval(apart)})" if apart and apart["low"] is not None else ""
+
+
+def _seeds(seeds: OverSeeds) -> Markup:
+    told = t(
+        "Trained with {n} seeds, all else the same: {versions}. What differs here is luck.",
+        n=len(seeds.versions),
+        versions=listed(seeds.versions),
+    )
+    columns = [t("figure"), t("mean"), t("standard deviation"), t("range")]
+    table = render.table(columns, [Row(list(row)) for row in spread_rows(seeds)], "")
+    return Markup(f'<p class="op-muted">{escape(told)}</p>{table}')
 
 
 def _slices(slices: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Markup:

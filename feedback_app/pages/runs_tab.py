@@ -281,7 +281,7 @@ def detail(chosen: RunView) -> str:
     parts: list[str] = []
     result = {name: value for name, value in (run.result or {}).items() if name != "steps"}
     if chosen.evaluation:
-        parts.append(evaluation_part.found(chosen.evaluation))
+        parts.append(evaluation_part.found(chosen.evaluation, chosen.seeds))
     elif result:
         parts.append(render.fold(t("Result"), render.facts(render.figures(result)), True))
     if chosen.snapshot:

@@ -7,7 +7,9 @@ nobody who gave it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
@@ -21,6 +23,10 @@ from storage.models import Evaluation, GateResult, ModelVersion, Project, Run
 
 STARTER = "starter"  # the model that ships with the app: no name that others could load it by
 ADAPTER, MERGED = "adapter", "merged"  # folders of an export
+STARTER_LICENCE = "apache-2.0"  # as its card says
+OTHER = "other"  # what model hubs call a licence that is none of those they know
+_HEADER = re.compile(r"\A---\n(.*?)^---$", re.DOTALL | re.MULTILINE)
+_LICENCE = re.compile(r"""^license:[ \t]*["']?([\w.-]+)["']?[ \t]*$""", re.MULTILINE)
 
 
 class CardFacts(NamedTuple):
@@ -46,10 +52,24 @@ def card_facts(session: Session, version: ModelVersion) -> CardFacts:
     )
 
 
+def licence_of(base_model: str) -> str:
+    """The licence that the card in a base model's folder names; `OTHER` where there is no card, or none in it."""
+    if base_model == STARTER:
+        return STARTER_LICENCE
+    try:
+        card = (Path(base_model).expanduser() / "README.md").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return OTHER
+    header = _HEADER.match(card.replace("\r\n", "\n"))
+    found = _LICENCE.search(header[1]) if header else None
+    return found[1] if found else OTHER
+
+
 def model_card(facts: CardFacts, *, merged: bool = False, tokenizer: bool = True, heads: int = 1) -> str:
     """The card as Markdown; `merged`: whole weights, `tokenizer`: a tokenizer is with it; `heads` of a reward model."""
+    licence = licence_of(facts.version.base_model)
     parts = [
-        _header(facts),
+        _header(facts, licence),
         f"# {facts.project}: {facts.version.name}",
         _what(facts, heads),
         "## Loading it",
@@ -62,12 +82,12 @@ def model_card(facts: CardFacts, *, merged: bool = False, tokenizer: bool = True
         "## How it was trained",
         _trained(facts.line.run),
         "## Licence and limits",
-        _licence(facts.version),
+        _licence(facts.version, licence),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _header(facts: CardFacts) -> str:
+def _header(facts: CardFacts, licence: str) -> str:
     version, run = facts.version, facts.line.run
     policy = version.kind is ModelKind.POLICY
     tags = ["lora", "human-feedback", version.kind.value, *([run.kind.value] if run else [])]
@@ -76,7 +96,7 @@ def _header(facts: CardFacts) -> str:
         "library_name": "peft",
         "pipeline_tag": "text-generation" if policy else "text-classification",
         "tags": tags,
-        "license": "other",  # it is for those who run the project to say
+        "license": licence,
     }
     # JSON is YAML; a name may hold anything.
     return "\n".join(
@@ -181,11 +201,13 @@ def _trained(run: Run | None) -> str:
     return f"```json\n{json.dumps(told, indent=1, ensure_ascii=False, default=str)}\n```"
 
 
-def _licence(version: ModelVersion) -> str:
+def _licence(version: ModelVersion, licence: str) -> str:
+    called = "" if licence == OTHER else f" ({licence})"
     base = (
-        "The base model ships with the application under Apache-2.0; this is a derivative of it."
+        f"The base model ships with the application; this is a derivative of it, and its licence{called} applies."
         if version.base_model == STARTER
-        else f"This is a derivative of {version.base_model}, whose licence applies: read it before passing this on."
+        else f"This is a derivative of {version.base_model}, whose licence{called} applies: read it before passing"
+        " this on."
     )
     return (
         f"{base} The feedback it learned from belongs to those who run the project; whether it may be used elsewhere "

@@ -14,6 +14,7 @@ from storage.errors import Invalid, NotFound
 from storage.evaluations import Figure
 from storage.lineage import annotation_ids
 from storage.models import Annotation, Evaluation, Project
+from storage.seeds import over_seeds
 from storage.training import queue_training
 from tests import factories
 from tests.storage.test_lineage import registered
@@ -72,6 +73,37 @@ def test_versions_are_compared_in_figures_settings_and_training_data(
             pick_versions(session, project, names)
     with pytest.raises(NotFound):
         pick_versions(session, project, ["policy-v1", "policy-v9"])
+
+
+def test_what_only_the_seed_changed_is_told_over_the_seeds(session: Session, project: Project, home: Path) -> None:
+    judge(session, project)
+    here = {"home": home, "default_base_model": "starter"}
+    made = [
+        registered(session, queue_training(session, project, RunKind.DPO, {"max_steps": 3} | values, **here))
+        for values in ({"seed": 1}, {"seed": 2}, {"seed": 2}, {"seed": 3}, {"seed": 4, "beta": 0.5}, {"seed": 5})
+    ]
+    base = registry.champion(session, project)
+    assert base is not None
+    for version, win_rate in zip(made, (0.5, 0.9, 0.6, 0.7, 0.1, None), strict=True):
+        figure = {"value": win_rate, "low": None, "high": None, "n": 20, "champion": None, "difference": None}
+        metrics = {"kind": "policy", "figures": {"win_rate": figure}}
+        session.add(Evaluation(version_id=version.id, champion_id=base.id, split=Split.TEST, metrics=metrics))
+    session.flush()
+    first, again, second, third, other, unmeasured = made
+    found = over_seeds(session, first)
+    assert found is not None
+    assert found.versions == [one.name for one in (first, second, third, unmeasured)], "of each seed the newest"
+    assert found.seeds == [1, 2, 3, 5]
+    mean, deviation, low, high, n = found.figures["win_rate"]
+    assert (mean, deviation) == (pytest.approx(0.6), pytest.approx(0.1))
+    assert (low, high, n) == (0.5, 0.7, 3)
+    own = over_seeds(session, again)
+    assert own is not None
+    assert again.name in own.versions
+    assert over_seeds(session, other) is None, "another setting is another recipe"
+    assert over_seeds(session, base) is None
+    compared = compare(session, [first, second, other])
+    assert [one.versions for one in compared.seeds] == [found.versions], "said once"
 
 
 def test_completions_for_the_same_prompts_come_a_page_at_a_time(session: Session, project: Project) -> None:

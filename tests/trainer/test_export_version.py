@@ -19,11 +19,12 @@ from storage import annotations, registry
 from storage.artifacts import folder_sha256
 from storage.enums import ModelKind, Split
 from storage.errors import Conflict, Invalid, ModelUnusable
-from storage.export.model_card import CardFacts, card_facts
+from storage.export.model_card import CardFacts, card_facts, licence_of
 from storage.models import Evaluation, ModelVersion
 from tests import factories
 from trainer.ensemble import Ensemble, write_ensemble
 from trainer.export_version import export_version
+from trainer.policy import resolve_base_model
 
 
 def made(sessions: sessionmaker[Session], base: Path, home: Path, kind: ModelKind) -> CardFacts:
@@ -76,6 +77,7 @@ def test_a_policy_loads_in_plain_transformers_and_peft(
     card = (out / "README.md").read_text("utf-8")
     header = ModelCard(card).data  # as model hubs read it
     assert (header.base_model, header.pipeline_tag, header.library_name) == (str(tiny_base), "text-generation", "peft")
+    assert header.license == "other", "its base model has no card"
     for said in ("# care: “shop”: policy-v1", "| Annotations | 2 |", "| win_rate | 0.625 | 0.5 | 0.75 | 40 |",
                  "1 of these annotations was withdrawn", str(facts.line.snapshot and facts.line.snapshot.content_hash),
                  '"learning_rate"'):  # fmt: skip
@@ -113,3 +115,16 @@ def test_a_reward_model_keeps_its_heads_and_a_base_model_is_not_exported(
         base = registry.base_version(session, factories.make_project(session), "starter")
         with pytest.raises(Invalid, match="nothing to export"):
             card_facts(session, base)
+
+
+def test_the_licence_is_that_of_the_base_model_s_card(tmp_path: Path) -> None:
+    assert licence_of("starter") == ModelCard.load(Path(resolve_base_model("starter")) / "README.md").data.license
+    for card, licence in (
+        ('---\nlanguage: en\nlicense: "llama3.1"\ntags: [a]\n---\n\n# Model\n', "llama3.1"),
+        ("---\r\nlicense: mit\r\n---\r\n", "mit"),
+        ("---\nlanguage: en\n---\n\nlicense: mit\n", "other"),
+        ("license: mit\n", "other"),
+    ):
+        (tmp_path / "README.md").write_bytes(card.encode())
+        assert licence_of(str(tmp_path)) == licence
+    assert licence_of("org/name") == "other"

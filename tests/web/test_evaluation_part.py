@@ -8,7 +8,7 @@ from feedback_app.handlers import project, runs
 from feedback_app.pages import runs_tab
 from storage.enums import Role, RunKind, Split
 from storage.errors import NotFound
-from storage.models import Evaluation
+from storage.models import Evaluation, Run
 from tests import factories
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
@@ -30,7 +30,9 @@ def test_an_evaluation_is_started_by_name_and_shown_with_all_that_it_found(house
     with house.sessions.begin() as session:
         found = factories.projects.get_project(session, name)
         factories.make_prompt(session, found, split=Split.TEST)
-        version = factories.make_version(session, found)
+        snapshot = factories.make_snapshot(session, found)
+        other, version = (factories.make_version(session, found, snapshot=snapshot) for _ in range(2))
+        session.get_one(Run, other.run_id).seed = 8
     with pytest.raises(NotFound, match="policy-v9"):
         runs.start(house.ctx, olga, name, "evaluate", {"epochs": "2"}, "version=policy-v9")
     view = runs.start(house.ctx, olga, name, "evaluate", {"epochs": "2"}, "prompts=7")
@@ -47,12 +49,18 @@ def test_an_evaluation_is_started_by_name_and_shown_with_all_that_it_found(house
     }  # fmt: skip
     with house.sessions.begin() as session:
         session.add(Evaluation(version_id=version.id, run_id=run.id, split=Split.TEST, metrics=metrics))
+        before = {"figures": {"win_rate": _figure(0.41)}}
+        session.add(Evaluation(version_id=other.id, split=Split.TEST, metrics=before))
     shown = runs_tab.detail(runs.see_runs(house.ctx, olga, name, run.id).selected)
     for text in ("0.61", "0.51 to 0.71", "0.05 (-0.02 to 0.12)", "60% sure, 65% right", "temperature 1.7"):
         assert text in shown
     assert "&lt;i&gt;late" in shown
     assert "<i>late" not in shown
     assert "Format check &#x27;&lt;b&gt;&#x27; fails in 3 of 40 completions." in shown
+    # The same was trained with another seed, and evaluated.
+    told = f"Trained with 2 seeds, all else the same: {other.name}, {version.name}. What differs here is luck."
+    for text in ("Over seeds", told, "0.51", "0.141", "0.41 to 0.61"):
+        assert text in shown, text
 
 
 def test_best_of_and_format_checks_are_fields_of_the_project(house):
