@@ -97,7 +97,9 @@ def web(home: Path, url: str) -> Iterator[Web]:
         if '"url"' not in line:
             raise RuntimeError(f"the web process did not start: {line} {(home / 'web.err').read_text()[-2000:]}")
         port = int(json.loads(line)["url"].rsplit(":", 1)[1])
-        httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False, timeout=60).raise_for_status()
+        # The address is told before the first request is taken.
+        with httpx.Client(transport=httpx.HTTPTransport(retries=6), timeout=60) as client:
+            client.get(f"http://127.0.0.1:{port}/healthz").raise_for_status()
         yield Web(port, psutil.Process(process.pid))
     finally:
         process.terminate()

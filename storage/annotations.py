@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from storage import audit, gold, practice, standings
-from storage.engine import writes_alone
 from storage.enums import AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemStatus, SelectionReason
 from storage.errors import Conflict, Invalid, NotFound
 from storage.ingest.bulk import insert_all
-from storage.items import hold, lock_item, own_assignment, texts_of
-from storage.leases import prolong
+from storage.leases import hold, lock_item, lock_own, prolong, texts_of
 from storage.models import (
     Annotation,
     Assignment,
     Base,
+    Completion,
     Critique,
     Item,
+    ItemCompletion,
     JsonObject,
     Preference,
     Project,
@@ -31,6 +32,7 @@ from storage.models import (
     User,
     utc_now,
 )
+from storage.one_row import insert_row, update_row
 from storage.progress import Progress, annotation_counts, count_usable, my_progress
 from storage.prompts import add_completion
 from storage.selection import places
@@ -73,23 +75,18 @@ def save_draft(
 ) -> None:
     """Keep what has been typed so far, and keep the lease alive while it lives; raises `Conflict` after the submit."""
     _check_length(draft)
-    assignment = own_assignment(session, assignment_id, user)
-    item = lock_item(session, assignment.item_id)
-    if not writes_alone(session):
-        session.refresh(assignment)
+    assignment, item = lock_own(session, assignment_id, user)
     moment = now or utc_now()  # not before the lock: somebody else may have the lease by then
     if assignment.status in (AssignmentStatus.SUBMITTED, AssignmentStatus.PRACTISED):
         raise Conflict("you have submitted this item already; load the next one")
     annotation = _live_annotation(session, item, user)
     if annotation is None:
-        annotation = Annotation(
-            item_id=item.id, user_id=user.id, assignment_id=assignment.id, status=AnnotationStatus.DRAFT
-        )
-        session.add(annotation)
-    annotation.draft = draft
+        whose = {"item_id": item.id, "user_id": user.id, "assignment_id": assignment.id}
+        insert_row(session, Annotation, **whose, status=AnnotationStatus.DRAFT, draft=draft)
+    else:
+        update_row(session, annotation, draft=draft)
     if assignment.status is AssignmentStatus.LEASED and assignment.expires_at > moment:
-        prolong(assignment, session.get_one(Project, item.project_id), moment)
-    session.flush()
+        prolong(session, assignment, session.get_one(Project, item.project_id), moment)
 
 
 def submit(
@@ -108,27 +105,23 @@ def submit(
     item, is out of range or too long, or when nothing was judged. A strength beside a tie is left out, as are
     refinements equal to their original and critiques without text and tags.
     """
-    assignment = own_assignment(session, assignment_id, user)
-    item = hold(session, assignment, user, now)
+    assignment, item = hold(session, assignment_id, user, now)
     practised = assignment.reason is SelectionReason.PRACTICE
     if practised and item.gold is None:
         raise Conflict("this is no practice item any more; load the next one")
     moment = now or utc_now()
-    texts = texts_of(session, item.id)
+    there = session.connection().execute(_THERE, {"item": item.id, "user": user.id}).all()
+    texts, (said, status) = {row[0]: row[1] for row in there}, there[0][2:]
     if callable(submission):
         submission = submission([(one, texts[one]) for one in assignment.shown_order])
     cleaned = checked(session, item, submission, texts)
-    annotation = _live_annotation(session, item, user)
-    if annotation is None:
-        annotation = Annotation(item_id=item.id, user_id=user.id, assignment_id=assignment.id)
-        session.add(annotation)
-    elif annotation.status is not AnnotationStatus.DRAFT:
+    if status not in (None, AnnotationStatus.DRAFT):
         raise Conflict("you have judged this item already; load the next one")
-    annotation.assignment_id = assignment.id
-    _store(session, item, annotation, cleaned, moment, practised=practised)
-    assignment.status = AssignmentStatus.PRACTISED if practised else AssignmentStatus.SUBMITTED
-    assignment.closed_at = moment
-    session.flush()
+    draft = None if said is None else session.get_one(Annotation, said)
+    whose = {"user_id": user.id, "assignment_id": assignment.id}
+    annotation = _store(session, item, whose, cleaned, moment, draft=draft, practised=practised)
+    closed = AssignmentStatus.PRACTISED if practised else AssignmentStatus.SUBMITTED
+    update_row(session, assignment, status=closed, closed_at=moment)
     if item.gold is not None:
         _answered_gold(session, item, assignment, user, moment)
     _tell(session, item, annotation, "submitted")
@@ -156,9 +149,8 @@ def record_imported(
     if _live_annotation(session, locked, user) is not None:
         return None
     cleaned = checked(session, locked, submission, texts_of(session, locked.id))
-    annotation = Annotation(item_id=locked.id, user_id=user.id, source_key=source_key)
-    session.add(annotation)
-    _store(session, locked, annotation, cleaned, now or utc_now())
+    whose = {"user_id": user.id, "source_key": source_key}
+    annotation = _store(session, locked, whose, cleaned, now or utc_now())
     _tell(session, locked, annotation, "imported")
     return annotation
 
@@ -190,9 +182,7 @@ def revise(
     old.superseded_at, old.draft = moment, None
     item.judged -= 1
     session.flush()  # first out, then in: the index allows one that counts
-    new = Annotation(item_id=item.id, user_id=user.id, assignment_id=old.assignment_id)
-    session.add(new)
-    _store(session, item, new, cleaned, moment)
+    new = _store(session, item, {"user_id": user.id, "assignment_id": old.assignment_id}, cleaned, moment)
     old.superseded_by_id = new.id
     project = session.get_one(Project, item.project_id)
     audit.record(session, user, "annotation.revise", f"annotation {new.id}", project, instead_of=old.id)
@@ -260,25 +250,48 @@ def _live_annotation(session: Session, item: Item, user: User) -> Annotation | N
     return session.scalar(_LIVE, {"item": item.id, "user": user.id})
 
 
-_LIVE = select(Annotation).where(
+_OF_USER = and_(
     Annotation.item_id == bindparam("item"),
     Annotation.user_id == bindparam("user"),
     Annotation.superseded_at.is_(None),
     Annotation.withdrawn_at.is_(None),
 )
+_LIVE = select(Annotation).where(_OF_USER)
+# An item's texts in the order of their places, and beside each what the person said of the item.
+_THERE = (
+    select(Completion.id, Completion.text, Annotation.id, Annotation.status)
+    .select_from(ItemCompletion)
+    .join(Completion, Completion.id == ItemCompletion.completion_id)
+    .outerjoin(Annotation, _OF_USER)
+    .where(ItemCompletion.item_id == bindparam("item"))
+    .order_by(ItemCompletion.position)
+)
 
 
 def _store(
-    session: Session, item: Item, annotation: Annotation, cleaned: Submission, now: datetime, practised: bool = False
-) -> None:
-    annotation.status = AnnotationStatus.PRACTISED if practised else AnnotationStatus.SUBMITTED
-    annotation.submitted_at = now
-    if (standard := gold.standard_of(session, item)) is not None:
-        annotation.gold_score = gold.judge(standard, cleaned).score
-    annotation.draft = None
-    annotation.seconds_spent = cleaned.seconds_spent
-    if annotation.id is None:  # of which no draft was kept
-        session.flush()
+    session: Session,
+    item: Item,
+    whose: dict[str, Any],
+    cleaned: Submission,
+    now: datetime,
+    *,
+    draft: Annotation | None = None,
+    practised: bool = False,
+) -> Annotation:
+    """Write what was said about the (locked) item, in the place of a draft where there is one."""
+    standard = gold.standard_of(session, item)
+    values = {
+        **whose,
+        "status": AnnotationStatus.PRACTISED if practised else AnnotationStatus.SUBMITTED,
+        "submitted_at": now,
+        "seconds_spent": cleaned.seconds_spent,
+        "gold_score": None if standard is None else gold.judge(standard, cleaned).score,
+    }
+    if draft is None:
+        annotation = insert_row(session, Annotation, item_id=item.id, **values)
+    else:
+        annotation = draft
+        update_row(session, annotation, draft=None, **values)
 
     def put(kind: type[Base], said: Iterable[RatingInput | PreferenceInput | RankInput | CritiqueInput]) -> None:
         # The fields of what is said are the columns.
@@ -290,9 +303,10 @@ def _store(
     put(Critique, cleaned.critiques)
     for refinement in cleaned.refinements:
         refined = add_completion(session, item.prompt, refinement.text, CompletionOrigin.REFINEMENT).row
-        row = Refinement(annotation_id=annotation.id, completion_id=refinement.completion_id, refined_id=refined.id)
-        session.add(row)
-    item.judged += not practised
-    if item.status in (ItemStatus.OPEN, ItemStatus.STALE, ItemStatus.OWN) and item.judged >= places(session, item):
-        item.status = ItemStatus.DONE
-    session.flush()
+        row = {"annotation_id": annotation.id, "completion_id": refinement.completion_id, "refined_id": refined.id}
+        insert_all(session, Refinement, [row])
+    judged = item.judged + (not practised)
+    waiting = item.status in (ItemStatus.OPEN, ItemStatus.STALE, ItemStatus.OWN)
+    done = waiting and judged >= places(session, item)
+    update_row(session, item, judged=judged, status=ItemStatus.DONE if done else item.status)
+    return annotation

@@ -40,7 +40,10 @@ def make_engine(url: str) -> Engine:
     parsed = database_url(url)
     if parsed.get_backend_name() == "sqlite":
         pool = {} if sqlite_path(url) is None else _POOL
-        engine = create_engine(parsed, json_deserializer=orjson.loads, connect_args={"timeout": BUSY_SECONDS}, **pool)
+        # Named: a parameter that stands in a statement ten times is prepared and sent once.
+        engine = create_engine(
+            parsed, json_deserializer=orjson.loads, paramstyle="named", connect_args={"timeout": BUSY_SECONDS}, **pool
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         _take_turns(engine)
         return engine

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -85,15 +85,18 @@ def kept_answers(session: Session, requests: Sequence[Keyed]) -> dict[Keyed, Kep
     asked = {(one.token_id, one.key): one for one in requests}
     if not asked:
         return {}
-    place = tuple_(ApiRequest.token_id, ApiRequest.key)
+    # Each half by itself: for pairs SQLite would read the whole table.
+    tokens, keys = {one.token_id for one in requests}, {one.key for one in requests}
     found = session.execute(
         select(
             ApiRequest.token_id, ApiRequest.key, ApiRequest.request_hash, ApiRequest.status, ApiRequest.response
-        ).where(place.in_(list(asked)))
+        ).where(ApiRequest.token_id.in_(tokens), ApiRequest.key.in_(keys))
     )
     kept = {}
     for token_id, key, request_hash, status, response in found:
-        one = asked[token_id, key]
+        one = asked.get((token_id, key))
+        if one is None:  # the key of one, the token of another
+            continue
         if one.request_hash != request_hash:
             raise Invalid(_OTHER_REQUEST)
         kept[one] = Kept(status, response)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from storage import audit
@@ -28,6 +28,7 @@ from storage.models import (
     User,
     utc_now,
 )
+from storage.one_row import insert_row, update_row
 from storage.prompts import storable
 from storage.selection import Chosen, choose, has_room
 from storage.standings import PAUSED, Stage, stage
@@ -68,7 +69,7 @@ def lease_next(
         return None
     own = _own_lease(session, project, user, moment)
     if own is not None:
-        return _lease(session, own)
+        return lease_of(session, own)
     chosen = choose(session, project, user, moment, rng)
     return None if chosen is None else lease_item(session, project, user, chosen, moment, rng)
 
@@ -77,65 +78,62 @@ def lease_item(
     session: Session, project: Project, user: User, chosen: Chosen, now: datetime, rng: random.Random
 ) -> Lease:
     """Lease a chosen item, which the caller has locked, to `user`."""
-    members = texts_of(session, chosen.item.id)
-    assignment, fresh = _assign(session, project, user, chosen, members, now, rng)
-    return _lease(session, assignment, members, fresh=fresh)
+    asked = _asked(session, chosen.item.id, user.id)
+    return _lease(_assign(session, project, user, chosen, asked, now, rng), asked)
 
 
 def lease_of(session: Session, assignment: Assignment) -> Lease:
     """A lease that is there already, with its draft."""
-    return _lease(session, assignment)
+    return _lease(assignment, _asked(session, assignment.item_id, assignment.user_id))
 
 
 def _own_lease(session: Session, project: Project, user: User, now: datetime) -> Assignment | None:
-    held = session.scalars(_HELD, {"user": user.id, "project": project.id}).all()
-    for assignment in held:
-        if _still_theirs(session, assignment, user, now):
-            prolong(assignment, project, now)
-            session.flush()
+    for assignment, item in session.execute(_HELD, {"user": user.id, "project": project.id}).all():
+        if _still_theirs(session, assignment, item, user, now):
+            prolong(session, assignment, project, now)
             return assignment
     return None
 
 
-def prolong(assignment: Assignment, project: Project, now: datetime) -> None:
+def prolong(session: Session, assignment: Assignment, project: Project, now: datetime) -> None:
     """Let a lease last the project's full time from now; one that was prolonged this moment is left as it is.
 
     A page that is looked at asks again and again: within a twentieth of the time that is no reason to write.
     """
     full = timedelta(seconds=project.lease_seconds)
     if not now + full * 0.95 <= assignment.expires_at <= now + full:
-        assignment.expires_at = now + full
+        update_row(session, assignment, expires_at=now + full)
 
 
 _HELD = (
-    select(Assignment)
+    select(Assignment, Item)
+    .join(Item, Item.id == Assignment.item_id)
     .where(
         Assignment.user_id == bindparam("user"),
         Assignment.project_id == bindparam("project"),
         Assignment.status == AssignmentStatus.LEASED,
-        or_(Assignment.reason.is_(None), Assignment.reason.not_in((SelectionReason.PRACTICE, SelectionReason.OWN))),
+        or_(
+            Assignment.reason.is_(None),
+            and_(Assignment.reason != SelectionReason.PRACTICE, Assignment.reason != SelectionReason.OWN),
+        ),
     )
     .order_by(Assignment.expires_at.desc(), Assignment.id)
     # What another tab is submitting at this moment is theirs no more; waiting for it would end in a circle.
-    .with_for_update(skip_locked=True)
+    .with_for_update(of=Assignment, skip_locked=True)
     .execution_options(populate_existing=True)
 )
 
 
-def _still_theirs(session: Session, assignment: Assignment, user: User, now: datetime) -> bool:
-    query = select(Item).where(Item.id == assignment.item_id)
-    if assignment.expires_at <= now + _NEAR:
-        query = query.with_for_update(skip_locked=True)
-    item = session.scalar(query.execution_options(populate_existing=True))
-    if item is None:
+def _still_theirs(session: Session, assignment: Assignment, item: Item, user: User, now: datetime) -> bool:
+    near = assignment.expires_at <= now + _NEAR and not writes_alone(session)
+    if near and session.scalar(_LOCKED_NOW, {"item": item.id}) is None:
         return False
     # A live lease outlasts that its item became stale; an item that is done may have one place more for a repeat.
     if assignment.expires_at > now and item.status in (ItemStatus.OPEN, ItemStatus.STALE):
         return True
     if item.status in (ItemStatus.OPEN, ItemStatus.DONE) and has_room(session, item, user, now):
         return True
-    assignment.status, assignment.closed_at = AssignmentStatus.EXPIRED, now
-    session.flush()
+    update_row(session, assignment, status=AssignmentStatus.EXPIRED, closed_at=now)
     return False
 
 
@@ -144,7 +142,8 @@ def lock_item(session: Session, item_id: int) -> Item:
     return session.scalars(_LOCKED, {"item": item_id}).one()
 
 
-_LOCKED = select(Item).where(Item.id == bindparam("item")).with_for_update().execution_options(populate_existing=True)
+_ITEM = select(Item).where(Item.id == bindparam("item")).execution_options(populate_existing=True)
+_LOCKED, _LOCKED_NOW = _ITEM.with_for_update(), _ITEM.with_for_update(skip_locked=True)
 
 
 def texts_of(session: Session, item_id: int) -> dict[int, str]:
@@ -160,12 +159,41 @@ _TEXTS = (
 )
 
 
-_HAD = select(Assignment).where(Assignment.item_id == bindparam("item"), Assignment.user_id == bindparam("user"))
+class _Asked(NamedTuple):
+    """An item as one person sees it: what it asks, and what is there of theirs."""
+
+    texts: dict[int, str]  # of its completions by id, in the order of their places
+    messages: list[Message]
+    kind: ItemKind
+    assignment_id: int | None  # theirs, in whatever state
+    draft: JsonObject | None
 
 
-class _Assigned(NamedTuple):
-    assignment: Assignment
-    fresh: bool  # the person never had the item before
+def _asked(session: Session, item_id: int, user_id: int) -> _Asked:
+    rows = session.connection().execute(_ASKED, {"item": item_id, "user": user_id}).all()
+    return _Asked({row[0]: row[1] for row in rows}, *rows[0][2:])
+
+
+_ASKED = (
+    select(Completion.id, Completion.text, Prompt.messages, Item.kind, Assignment.id, Annotation.draft)
+    .select_from(Item)
+    .join(Prompt, Prompt.id == Item.prompt_id)
+    .join(ItemCompletion, ItemCompletion.item_id == Item.id)
+    .join(Completion, Completion.id == ItemCompletion.completion_id)
+    .outerjoin(Assignment, and_(Assignment.item_id == Item.id, Assignment.user_id == bindparam("user")))
+    .outerjoin(
+        Annotation,
+        and_(
+            Annotation.item_id == Item.id,
+            Annotation.user_id == bindparam("user"),
+            Annotation.status == AnnotationStatus.DRAFT,
+            Annotation.superseded_at.is_(None),
+            Annotation.withdrawn_at.is_(None),
+        ),
+    )
+    .where(Item.id == bindparam("item"))
+    .order_by(ItemCompletion.position)
+)
 
 
 def _assign(
@@ -173,56 +201,38 @@ def _assign(
     project: Project,
     user: User,
     chosen: Chosen,
-    members: dict[int, str],
+    asked: _Asked,
     now: datetime,
     rng: random.Random,
-) -> _Assigned:
-    item = chosen.item
-    found = session.scalar(_HAD, {"item": item.id, "user": user.id})
-    assignment = found
-    if assignment is None:
-        order = list(members)
-        rng.shuffle(order)
-        assignment = Assignment(project_id=project.id, item_id=item.id, user_id=user.id, shown_order=order)
-        session.add(assignment)
-    # A lease that ran out comes back with the order that the person saw before.
-    assignment.status = AssignmentStatus.LEASED
-    assignment.reason, assignment.propensity = chosen.reason, chosen.propensity
-    assignment.leased_at = now
-    assignment.expires_at = now + timedelta(seconds=project.lease_seconds)
-    assignment.closed_at = None
-    session.flush()
-    return _Assigned(assignment, found is None)
+) -> Assignment:
+    """Lease the item; one that the person had before comes back with the order that they saw."""
+    values = {
+        "status": AssignmentStatus.LEASED,
+        "reason": chosen.reason,
+        "propensity": chosen.propensity,
+        "leased_at": now,
+        "expires_at": now + timedelta(seconds=project.lease_seconds),
+        "closed_at": None,
+    }
+    if asked.assignment_id is not None:
+        earlier = session.get_one(Assignment, asked.assignment_id)
+        update_row(session, earlier, **values)
+        return earlier
+    order = list(asked.texts)
+    rng.shuffle(order)
+    whose = {"project_id": project.id, "item_id": chosen.item.id, "user_id": user.id}
+    return insert_row(session, Assignment, **whose, shown_order=order, **values)
 
 
-def _lease(
-    session: Session, assignment: Assignment, members: dict[int, str] | None = None, *, fresh: bool = False
-) -> Lease:
-    messages, kind = session.connection().execute(_ASKED, {"item": assignment.item_id}).one()
-    texts = texts_of(session, assignment.item_id) if members is None else members
+def _lease(assignment: Assignment, asked: _Asked) -> Lease:
     return Lease(
         assignment_id=assignment.id,
         item_id=assignment.item_id,
-        prompt_messages=messages,
-        completions=[(completion_id, texts[completion_id]) for completion_id in assignment.shown_order],
+        prompt_messages=asked.messages,
+        completions=[(completion_id, asked.texts[completion_id]) for completion_id in assignment.shown_order],
         expires_at=assignment.expires_at,
-        draft=None if fresh else _draft(session, assignment),
-        kind=kind,
-    )
-
-
-_ASKED = select(Prompt.messages, Item.kind).join(Item, Item.prompt_id == Prompt.id).where(Item.id == bindparam("item"))
-
-
-def _draft(session: Session, assignment: Assignment) -> JsonObject | None:
-    return session.scalar(
-        select(Annotation.draft).where(
-            Annotation.item_id == assignment.item_id,
-            Annotation.user_id == assignment.user_id,
-            Annotation.status == AnnotationStatus.DRAFT,
-            Annotation.superseded_at.is_(None),
-            Annotation.withdrawn_at.is_(None),
-        )
+        draft=asked.draft,
+        kind=asked.kind,
     )
 
 
@@ -230,24 +240,55 @@ def own_assignment(session: Session, assignment_id: int, user: User) -> Assignme
     """The assignment, if it is the user's; raises `NotFound` otherwise, also for those of others."""
     assignment = session.get(Assignment, assignment_id, populate_existing=True)
     if assignment is None or assignment.user_id != user.id:
-        raise NotFound("this item was not handed to you; load the next one")
+        raise NotFound(_NOT_THEIRS)
+    _admit(session, assignment, user)
+    return assignment
+
+
+_NOT_THEIRS = "this item was not handed to you; load the next one"
+
+
+def _admit(session: Session, assignment: Assignment, user: User) -> None:
     project = session.get_one(Project, assignment.project_id)
     if not may_enter(session, user, project):
         raise NotAllowed("this project is open to its members only, and you are not one now; ask an operator")
     if stage(session, project, user) is Stage.PAUSED:
         raise NotAllowed(PAUSED)
-    return assignment
 
 
-def hold(session: Session, assignment: Assignment, user: User, now: datetime | None) -> Item:
-    """Make sure that the lease still counts, and lock its item; raises `Conflict` when it is closed or lost.
+class Held(NamedTuple):
+    """An assignment and its item as they stand now, both locked until the transaction ends."""
+
+    assignment: Assignment
+    item: Item
+
+
+def lock_own(session: Session, assignment_id: int, user: User) -> Held:
+    """`own_assignment` with its item, both locked: the item first, as everywhere."""
+    row = session.execute(_OWN, {"assignment": assignment_id, "user": user.id}).one_or_none()
+    if row is None:
+        raise NotFound(_NOT_THEIRS)
+    held = Held(*row)
+    _admit(session, held.assignment, user)
+    return held
+
+
+_OWN = (
+    select(Assignment, Item)
+    .join(Item, Item.id == Assignment.item_id)
+    .where(Assignment.id == bindparam("assignment"), Assignment.user_id == bindparam("user"))
+    .with_for_update(of=[Item, Assignment])
+    .execution_options(populate_existing=True)
+)
+
+
+def hold(session: Session, assignment_id: int, user: User, now: datetime | None) -> Held:
+    """`lock_own`, if the lease still counts; raises `Conflict` when it is closed or lost.
 
     A lease that ran out still counts while nobody else has taken the item's place. `now` None: the moment in which
     the item is locked, which may be long after the call.
     """
-    item = lock_item(session, assignment.item_id)
-    if not writes_alone(session):
-        session.refresh(assignment)
+    assignment, item = held = lock_own(session, assignment_id, user)
     moment = now or utc_now()
     if assignment.status in (AssignmentStatus.SUBMITTED, AssignmentStatus.PRACTISED):
         raise Conflict("you have submitted this item already; load the next one")
@@ -258,20 +299,17 @@ def hold(session: Session, assignment: Assignment, user: User, now: datetime | N
     live = assignment.status is AssignmentStatus.LEASED and assignment.expires_at > moment
     if not live and not has_room(session, item, user, moment):
         raise Conflict("your time for this item ran out and others have judged it; load the next one")
-    return item
+    return held
 
 
 def get_lease(session: Session, assignment_id: int, user: User, *, now: datetime | None = None) -> Lease:
     """The user's lease as it stands; raises `Conflict` when it is closed, or ran out and the item was taken."""
-    assignment = own_assignment(session, assignment_id, user)
-    hold(session, assignment, user, now)
-    return _lease(session, assignment)
+    return lease_of(session, hold(session, assignment_id, user, now).assignment)
 
 
 def renew(session: Session, assignment_id: int, user: User, *, now: datetime | None = None) -> datetime:
     """Extend the lease by the project's full time and return its new end; raises `Conflict` as `get_lease` does."""
-    assignment = own_assignment(session, assignment_id, user)
-    hold(session, assignment, user, now)
+    assignment, _ = hold(session, assignment_id, user, now)
     moment = now or utc_now()
     seconds = session.scalars(select(Project.lease_seconds).where(Project.id == assignment.project_id)).one()
     assignment.status, assignment.closed_at = AssignmentStatus.LEASED, None
@@ -280,11 +318,9 @@ def renew(session: Session, assignment_id: int, user: User, *, now: datetime | N
     return assignment.expires_at
 
 
-def skip(session: Session, assignment_id: int, user: User, *, now: datetime | None = None) -> None:
+def skip(session: Session, assignment_id: int, user: User, *, now: datetime | None = None) -> Held:
     """Give the item back for others; it never comes again for this person. A second skip changes nothing."""
-    assignment = own_assignment(session, assignment_id, user)
-    lock_item(session, assignment.item_id)
-    session.refresh(assignment)
+    assignment, _ = held = lock_own(session, assignment_id, user)
     if assignment.reason is SelectionReason.PRACTICE:
         raise Conflict("practice items are not skipped; answer as well as you can, you are told what is right")
     if assignment.status is AssignmentStatus.SUBMITTED:
@@ -292,6 +328,7 @@ def skip(session: Session, assignment_id: int, user: User, *, now: datetime | No
     if assignment.status is not AssignmentStatus.SKIPPED:
         assignment.status, assignment.closed_at = AssignmentStatus.SKIPPED, now or utc_now()
         session.flush()
+    return held
 
 
 def flag(session: Session, assignment_id: int, user: User, reason: str, *, now: datetime | None = None) -> None:
@@ -299,9 +336,7 @@ def flag(session: Session, assignment_id: int, user: User, reason: str, *, now: 
     cleaned = storable(reason).strip()[:2000]
     if not cleaned:
         raise Invalid("say in a few words what is wrong with this item")
-    skip(session, assignment_id, user, now=now)
-    assignment = own_assignment(session, assignment_id, user)
-    item = lock_item(session, assignment.item_id)
+    item = skip(session, assignment_id, user, now=now).item
     item.status = ItemStatus.FLAGGED
     project = session.get_one(Project, item.project_id)
     audit.record(session, user, "item.flag", f"item {item.id}", project, reason=cleaned)

@@ -53,8 +53,8 @@ def list_projects(session: Session, user: User) -> list[Project]:
 def project_ids(session: Session, user: User) -> dict[str, int]:
     """The projects that `user` may enter: their numbers by name, in the order of the names."""
     if user.role is Role.ADMIN:
-        return dict(session.execute(_NAMES).all())
-    return dict(session.execute(_NAMES_OPEN, {"user": user.id}).all())
+        return dict(session.connection().execute(_NAMES).all())
+    return dict(session.connection().execute(_NAMES_OPEN, {"user": user.id}).all())
 
 
 def find_project(session: Session, user: User, name: str) -> Project | None:

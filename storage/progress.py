@@ -37,14 +37,17 @@ class Progress(NamedTuple):
 
 def my_progress(session: Session, project: Project, user: User, *, now: datetime | None = None) -> Progress:
     """What `user` has done in `project` through the queue; withdrawn annotations and practice do not count."""
+    return Progress(*session.connection().execute(PROGRESS, progress_of(project, user, now)).one())
+
+
+def progress_of(project: Project, user: User, now: datetime | None = None) -> dict[str, Any]:
+    """The values of `PROGRESS`."""
     midnight = (now or utc_now()).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    asked = {"user": user.id, "project": project.id, "midnight": midnight}
-    today, total, skipped = session.execute(_PROGRESS, asked).one()
-    return Progress(today, total, skipped)
+    return {"user": user.id, "project": project.id, "midnight": midnight}
 
 
 _SUBMITTED = Assignment.status == AssignmentStatus.SUBMITTED
-_PROGRESS = select(
+PROGRESS = select(
     func.count().filter(and_(_SUBMITTED, Assignment.closed_at >= bindparam("midnight"))),
     func.count().filter(_SUBMITTED),
     func.count().filter(Assignment.status == AssignmentStatus.SKIPPED),

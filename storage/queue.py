@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from storage.enums import AssignmentStatus, ItemStatus
 from storage.erasure import ERASED_SOURCE
-from storage.models import Assignment, Completion, Item, ItemCompletion, Project, Prompt, utc_now
+from storage.models import Assignment, Completion, Item, ItemCompletion, Project, Prompt, User, utc_now
+from storage.progress import PROGRESS, Progress, progress_of
 from storage.prompts import PLAYGROUND_SOURCE
 
 
@@ -63,9 +64,18 @@ def queue_counts(session: Session, project: Project, *, now: datetime | None = N
     )
 
 
-def count_unjudged(session: Session, project: Project, most: int) -> int:
-    """How many open items nobody has judged; counts no further than `most`."""
-    return session.scalars(_UNJUDGED, {"project": project.id, "most": most}).one()
+class Ahead(NamedTuple):
+    """What a person has done in a project, and how much is there to be done."""
+
+    progress: Progress
+    unjudged: int
+
+
+def work_ahead(session: Session, project: Project, user: User, most: int, *, now: datetime | None = None) -> Ahead:
+    """A person's progress, and how many open items nobody has judged, counted no further than `most`."""
+    asked = {**progress_of(project, user, now), "most": most}
+    *done, unjudged = session.connection().execute(_AHEAD, asked).one()
+    return Ahead(Progress(*done), unjudged)
 
 
 _UNJUDGED = select(func.count()).select_from(
@@ -74,6 +84,7 @@ _UNJUDGED = select(func.count()).select_from(
     .limit(bindparam("most"))
     .subquery()
 )
+_AHEAD = PROGRESS.add_columns(_UNJUDGED.scalar_subquery())
 
 
 def prompts_to_generate(session: Session, project: Project, limit: int) -> list[Prompt]:

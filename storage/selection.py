@@ -25,11 +25,26 @@ from __future__ import annotations
 
 import random
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, false, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    String,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage import checks
@@ -45,6 +60,7 @@ _OLDEST = 16  # alternatives where others take the oldest in the same instant
 _TRIES = 30
 _PAUSE_SECONDS = 0.01
 _LAST_ID = 2**31 - 1
+_DICE_BITS = 31  # of a random start: as fine as ids can be
 _NO_LIMIT = 2**31 - 1
 _CLOSED = (AssignmentStatus.SUBMITTED, AssignmentStatus.SKIPPED, AssignmentStatus.PRACTISED)
 
@@ -66,14 +82,15 @@ def choose(session: Session, project: Project, user: User, now: datetime, rng: r
     queue = _Queue(session, project, user, now)
     settings = parse(AnnotationSettings, project.annotation_settings or {})
     for _ in range(_TRIES):
-        bounds = queue.bounds(repeats=settings.repeat_share > 0)
-        wanted, reason = queue.wanted(bounds)
+        place = rng.random()
+        seen = queue.look(settings, place < settings.random_share, rng.getrandbits(_DICE_BITS))
+        wanted, reason = queue.wanted(seen)
         if not wanted:
             return None
         check = checks.draw(session, project, user, settings.check_every, rng)
         if check.item is not None:
             return Chosen(check.item, SelectionReason.ATTENTION, check.propensity)
-        chosen = _draw(queue, settings, bounds, wanted, reason, rng)
+        chosen = _draw(queue, settings, seen, wanted, reason, place, rng)
         if chosen is not None:
             return chosen._replace(propensity=chosen.propensity * (1 - check.share))
         time.sleep(_PAUSE_SECONDS)  # others hold what is free this instant; they are done within milliseconds
@@ -83,14 +100,14 @@ def choose(session: Session, project: Project, user: User, now: datetime, rng: r
 def _draw(
     queue: _Queue,
     settings: AnnotationSettings,
-    bounds: _Bounds,
+    seen: _Seen,
     wanted: list[int],
     reason: SelectionReason,
+    place: float,
     rng: random.Random,
 ) -> Chosen | None:
-    repeat_share = settings.repeat_share if bounds.repeats else 0.0
+    repeat_share = settings.repeat_share if seen.repeats else 0.0
     rest_share = 1 - settings.random_share - repeat_share
-    place = rng.random()
     if settings.random_share <= place < settings.random_share + repeat_share:
         candidates = queue.repeats()
         rng.shuffle(candidates)
@@ -99,7 +116,8 @@ def _draw(
             if item is not None:
                 return Chosen(item, SelectionReason.REPEAT, repeat_share / len(candidates))
     if place < settings.random_share:
-        ids, reason = queue.first_from(rng.randint(bounds.low, bounds.high), bounds), SelectionReason.RANDOM
+        # In a circle: beyond the newest comes the oldest.
+        ids, reason = [seen.from_start or seen.oldest[0]], SelectionReason.RANDOM
     else:
         ids = wanted
     for item_id in ids:
@@ -109,22 +127,26 @@ def _draw(
         top = wanted[0] if reason is SelectionReason.RANDOM else item_id
         by_chance = 0.0
         if settings.random_share:
-            by_chance = settings.random_share * queue.chance(item_id, bounds, _before(item_id, ids, reason))
+            by_chance = settings.random_share * _chance(item_id, seen, queue.before(item_id, seen, reason))
         return Chosen(item, reason, by_chance + (rest_share if item_id == top else 0.0))
     return None
 
 
-def _before(item_id: int, ids: list[int], reason: SelectionReason) -> int | None:
-    """The free item before this one where it is known already: of the oldest each follows the one before; 0: none."""
-    if reason is not SelectionReason.OLDEST:
-        return None
-    place = ids.index(item_id)
-    return ids[place - 1] if place else 0
+def _chance(item_id: int, seen: _Seen, before: int) -> float:
+    """The probability that a random start leads to this item; `before` is the free item before it, 0: none."""
+    gap = item_id - before if before else item_id - seen.low + 1 + seen.high - (seen.last or item_id)
+    return min(1.0, gap / (seen.high - seen.low + 1))
 
 
-class _Bounds(NamedTuple):
-    low: int  # ids of the project's open items; 0 without any
+class _Seen(NamedTuple):
+    """The queue as one statement shows it: ids of items, 0 where there is none."""
+
+    low: int  # the first and the last of the project's open items
     high: int
+    oldest: list[int]  # free for the person, the oldest first
+    last: int  # the newest free one
+    from_start: int  # the first free one from the random start on
+    below_start: int  # the last free one before it
     repeats: bool  # there is something to repeat
     rewards: bool  # there are reward models
 
@@ -147,48 +169,52 @@ class _Queue:
             **values,
         }
 
-    def _upwards(self, start: int, limit: int) -> dict[int, int]:
-        """Free items from `start` on, oldest first: their prompts by id."""
-        return dict(self.session.connection().execute(_UPWARDS, self._values(start=start, limit=limit)).all())
-
-    def _downwards(self, start: int, limit: int) -> dict[int, int]:
+    def _newest(self, start: int, limit: int) -> dict[int, int]:
+        """Free items from `start` down, newest first: their prompts by id."""
         return dict(self.session.connection().execute(_DOWNWARDS, self._values(start=start, limit=limit)).all())
 
-    def wanted(self, bounds: _Bounds) -> tuple[list[int], SelectionReason]:
+    def look(self, settings: AnnotationSettings, by_chance: bool, dice: int) -> _Seen:
+        """All that a choice rests on; what stands around a random start, which `dice` throws, where it is asked for."""
+        repeats = settings.repeat_share > 0 and self.project.overlap == 1
+        # Alternatives are for what others lock in the same instant.
+        most = 1 if writes_alone(self.session) else _OLDEST
+        values = self._values(most=most, last=int(settings.random_share > 0), chance=int(by_chance), dice=dice)
+        found: dict[str, list[int]] = defaultdict(list)
+        for what, number in self.session.connection().execute(_LOOK_REPEATS if repeats else _LOOK, values):
+            found[what].append(number)
+        one = {what: numbers[0] or 0 for what, numbers in found.items()}
+        return _Seen(
+            one["low"],
+            one["high"],
+            sorted(found["oldest"]),
+            one.get("last", 0),
+            one.get("from start", 0),
+            one.get("below start", 0),
+            "repeats" in one,
+            "rewards" in one,
+        )
+
+    def wanted(self, seen: _Seen) -> tuple[list[int], SelectionReason]:
         """Items by how much they are wanted, and what decided that."""
-        if not bounds.high:
-            return [], SelectionReason.OLDEST
-        if bounds.rewards:
+        if seen.oldest and seen.rewards:
             versions = [version.id for version in ensemble(self.session, self.project)]
-            ranked = priorities(self.session, self._downwards(_LAST_ID, NEWEST), versions)
+            ranked = priorities(self.session, self._newest(_LAST_ID, NEWEST), versions)
             if ranked:
                 return sorted(ranked, key=lambda item_id: (-ranked[item_id], item_id)), SelectionReason.UNCERTAIN
-        return list(self._upwards(0, _OLDEST)), SelectionReason.OLDEST
+        return seen.oldest, SelectionReason.OLDEST
 
-    def bounds(self, repeats: bool) -> _Bounds:
-        """Where the open items begin and end, and what else there is to choose by."""
-        statement = _BOUNDS if repeats and self.project.overlap == 1 else _BOUNDS_ALONE
-        row = self.session.connection().execute(statement, self._values()).one()
-        return _Bounds(row.low or 0, row.high or 0, bool(row.repeats), bool(row.rewards))
+    def before(self, item_id: int, seen: _Seen, reason: SelectionReason) -> int:
+        """The free item before one that was chosen, 0: none."""
+        if reason is SelectionReason.RANDOM:
+            return seen.below_start if seen.from_start else 0
+        if reason is SelectionReason.OLDEST:
+            place = seen.oldest.index(item_id)
+            return seen.oldest[place - 1] if place else 0
+        return next(iter(self._newest(item_id - 1, 1)), 0)
 
     def repeats(self) -> list[int]:
         """Judged items that this person may judge as well."""
         return list(self.session.scalars(select(_REPEATS.c.id).order_by(_REPEATS.c.id), self._values()))
-
-    def first_from(self, start: int, bounds: _Bounds) -> list[int]:
-        """The first free item from `start` on, in a circle: one or none."""
-        return list(self._upwards(start, 1) or self._upwards(bounds.low, 1))
-
-    def chance(self, item_id: int, bounds: _Bounds, before: int | None) -> float:
-        """The probability that `first_from` leads from a random start to this item, with what `_before` knows."""
-        if before is None:
-            before = next(iter(self._downwards(item_id - 1, 1)), 0)
-        if before:
-            gap = item_id - before
-        else:
-            last = next(iter(self._downwards(bounds.high, 1)), item_id)
-            gap = item_id - bounds.low + 1 + bounds.high - last
-        return min(1.0, gap / (bounds.high - bounds.low + 1))
 
     def lock(self, item_id: int, *, repeat: bool = False) -> Item | None:
         """Lock the item, unless another transaction holds it or has filled it since; a repeat gets its place."""
@@ -227,7 +253,7 @@ def places(session: Session, item: Item) -> int:
 
 def live_leases(session: Session, item: Item, user: User, now: datetime) -> int:
     """How many others hold the item."""
-    return session.scalars(_OTHERS, {"item": item.id, "user": user.id, "now": now}).one()
+    return session.connection().scalars(_OTHERS, {"item": item.id, "user": user.id, "now": now}).one()
 
 
 # --- the statements, built once: building them anew costs more than they take ---
@@ -236,7 +262,9 @@ def live_leases(session: Session, item: Item, user: User, now: datetime) -> int:
 def _for_user(item_id: InstrumentedAttribute[int] | ColumnElement[int]) -> ColumnElement[bool]:
     """The person has not judged the item in any way, nor skipped it."""
     closed = exists().where(
-        Assignment.item_id == item_id, Assignment.user_id == bindparam("user"), Assignment.status.in_(_CLOSED)
+        Assignment.item_id == item_id,
+        Assignment.user_id == bindparam("user"),
+        or_(*(Assignment.status == closed for closed in _CLOSED)),  # an IN is put together anew each time
     )
     judged = exists().where(
         Annotation.item_id == item_id,
@@ -277,7 +305,6 @@ _FREE = select(Item.id, Item.prompt_id).where(
     _for_user(Item.id),
     Item.judged + _leases(Item.id) < func.coalesce(Item.wanted, bindparam("overlap")),
 )
-_UPWARDS = _FREE.where(Item.id >= bindparam("start")).order_by(Item.id).limit(bindparam("limit"))
 _DOWNWARDS = _FREE.where(Item.id <= bindparam("start")).order_by(Item.id.desc()).limit(bindparam("limit"))
 
 _JUDGED = (
@@ -301,8 +328,32 @@ _REPEATS = (
     )
     .subquery()
 )
-_LOW = select(func.min(Item.id)).where(_OPEN).scalar_subquery().label("low")
-_HIGH = select(func.max(Item.id)).where(_OPEN).scalar_subquery().label("high")
+_LOW, _HIGH = select(func.min(Item.id)).where(_OPEN), select(func.max(Item.id)).where(_OPEN)
+_FIRST, _LAST = _LOW.scalar_subquery(), _HIGH.scalar_subquery()
+_START = _FIRST + bindparam("dice", type_=BigInteger) * (_LAST - _FIRST + 1) // 2**_DICE_BITS
 _REWARDS = exists().where(ModelVersion.project_id == bindparam("project"), ModelVersion.kind == ModelKind.REWARD)
-_BOUNDS = select(_LOW, _HIGH, exists(select(_REPEATS.c.id)).label("repeats"), _REWARDS.label("rewards"))
-_BOUNDS_ALONE = select(_LOW, _HIGH, false().label("repeats"), _REWARDS.label("rewards"))
+_ONE = literal_column("1", Item.id.type).label("one")
+
+
+def _part(what: str, numbers: Select[Any]) -> Select[Any]:
+    """Rows of a statement of many parts: which part it is, and the first column of `numbers`."""
+    found = numbers.subquery()
+    return select(literal_column(f"'{what}'", String), next(iter(found.c)))
+
+
+def _parts(*more: Select[Any]) -> CompoundSelect[Any]:
+    """One statement for all of it: each costs as much as the reading of a hundred rows."""
+    return union_all(
+        _part("low", _LOW),
+        _part("high", _HIGH),
+        _part("rewards", select(_ONE).where(_REWARDS)),
+        _part("oldest", _FREE.order_by(Item.id).limit(bindparam("most"))),
+        _part("last", _FREE.order_by(Item.id.desc()).limit(bindparam("last"))),
+        _part("from start", _FREE.where(Item.id >= _START).order_by(Item.id).limit(bindparam("chance"))),
+        _part("below start", _FREE.where(Item.id < _START).order_by(Item.id.desc()).limit(bindparam("chance"))),
+        *more,
+    )
+
+
+_LOOK = _parts()
+_LOOK_REPEATS = _parts(_part("repeats", select(_ONE).where(exists(select(_REPEATS.c.id)))))

@@ -152,7 +152,7 @@ def announce(session: Session, project_id: int, event: WebhookEvent, payload: Js
 
     `payload` holds ids and states, never what people wrote: a receiver with a token reads that through the API.
     """
-    asked = session.execute(_ASKED, {"project": project_id}).all()
+    asked = session.connection().execute(_ASKED, {"project": project_id}).all()
     if not asked:  # nearly always
         return 0
     now = utc_now()

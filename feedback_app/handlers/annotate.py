@@ -198,7 +198,7 @@ def _page(
     else:
         lease = items.lease_next(session, project, user, rng=random.Random())
         asked = lease is None and at is Stage.WORK and any(questions.waiting(session, project, user))
-    left = queue.count_unjudged(session, project, LEFT)
+    progress, left = queue.work_ahead(session, project, user, LEFT)
     return PageView(
         user=user.name,
         role=user.role,
@@ -206,7 +206,7 @@ def _page(
         projects=list(known),
         guidelines=project.guidelines,
         criteria=list(project.criteria),
-        progress=feedback.my_progress(session, project, user),
+        progress=progress,
         left=left,
         item=item_view(lease, project, kept) if lease else None,
         waiting="" if lease else "asked" if asked else _waiting(at, lesson, left),

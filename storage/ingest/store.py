@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from storage.enums import AnnotationStatus, CompletionOrigin, ItemKind, ItemStatus
 from storage.errors import Invalid
-from storage.ingest.bulk import insert_all, insert_missing, look_up, table_of
+from storage.ingest.bulk import insert_all, insert_missing, look_up, look_up_pairs
 from storage.ingest.identity import fingerprint, imported_users, source_key
 from storage.ingest.records import Judgement, Record
 from storage.models import (
@@ -34,6 +34,7 @@ from storage.models import (
     Refinement,
     utc_now,
 )
+from storage.one_row import table_of
 from storage.prompts import content_hash, split_of, text_hash
 from storage.webhooks import WebhookEvent, announce
 
@@ -149,9 +150,9 @@ def _completions(
             wanted.setdefault((prompt_id, text_hash(text)), (number, text, CompletionOrigin.IMPORTED))
         for _, text in _refinements(record):
             wanted.setdefault((prompt_id, text_hash(text)), (number, text, CompletionOrigin.REFINEMENT))
-    key = tuple_(Completion.prompt_id, Completion.content_hash)
+    key = Completion.prompt_id, Completion.content_hash
     find = select(Completion.prompt_id, Completion.content_hash, Completion.id)
-    present = look_up(session, find, key, wanted)
+    present = look_up_pairs(session, find, key, wanted)
     missing = {where: what for where, what in wanted.items() if where not in present}
     if missing:
         insert_missing(
@@ -162,7 +163,7 @@ def _completions(
                 for (prompt_id, digest), (_, text, origin) in missing.items()
             ),
         )
-        present |= look_up(session, find, key, missing)
+        present |= look_up_pairs(session, find, key, missing)
         new.update(number for number, _, _ in missing.values())
     return present, sum(origin is CompletionOrigin.IMPORTED for _, _, origin in missing.values())
 
@@ -202,7 +203,7 @@ def _keys(work: Sequence[_Work]) -> set[str]:
 def _items(session: Session, work: Iterable[_Work]) -> dict[_CompletionKey, int]:
     """The ids of the items that are there, by prompt and fingerprint."""
     find = select(Item.prompt_id, Item.fingerprint, Item.id)
-    return look_up(session, find, tuple_(Item.prompt_id, Item.fingerprint), {piece.item_key for piece in work})
+    return look_up_pairs(session, find, (Item.prompt_id, Item.fingerprint), {piece.item_key for piece in work})
 
 
 def _add_items(session: Session, project: Project, work: Sequence[_Work]) -> dict[_CompletionKey, int]:
