@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: install chromium ## lint, types and every test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: install ## ruff (rules and format) and mypy
 	$(BIN)/ruff check $(CODE)

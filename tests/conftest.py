@@ -21,6 +21,22 @@ from storage.engine import make_engine, make_sessions
 from storage.schema import upgrade
 
 _numbers = itertools.count(1)
+# Files of half a minute and more, the longest first: the processes that share the files out between them (Makefile)
+# would wait in the end for whichever of these came last.
+_LONGEST = (
+    "tests/web/test_axe.py",
+    "tests/e2e/test_journey.py",
+    "tests/e2e/test_demo.py",
+    "tests/trainer/test_recipes.py",
+    "tests/e2e/test_command_line.py",
+    "tests/trainer/test_worker_failures.py",
+    "tests/trainer/test_survival.py",
+    "tests/trainer/test_run.py",
+    "tests/web/test_in_browser.py",
+    "tests/web/test_lifecycle.py",
+    "tests/web/test_mine_in_browser.py",
+    "tests/web/test_in_chinese.py",
+)
 _TEMPLATE = "store_template"
 # Whoever a test left connected would be in the way.
 _ALONE = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -41,6 +57,12 @@ BEGIN
         PERFORM setval(one.sequencename::regclass, 1, false);
     END LOOP;
 END $$"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they are."""
+    places = {path: place for place, path in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
 @pytest.fixture(scope="session")

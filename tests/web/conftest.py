@@ -28,9 +28,9 @@ from storage.engine import make_engine, make_sessions
 from storage.enums import Role, RunStatus
 from storage.models import Run
 from tests import factories
-from tests.browser import chromium, open_browser, picture
+from tests.browser import chromium, open_browser, picture, spare_contexts
 
-__all__ = ["chromium", "open_browser", "picture"]
+__all__ = ["chromium", "open_browser", "picture", "spare_contexts"]
 
 PASSWORD = "correct horse battery"
 _numbers = itertools.count(1)
@@ -68,14 +68,20 @@ class House:
             return project.name
 
 
-@pytest.fixture(scope="session")
-def house(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    home = tmp_path_factory.mktemp("home")
-    shutil.copy(sqlite_template, home / "feedback.db")
+@contextmanager
+def housed(template: Path, home: Path) -> Iterator[House]:
+    """An application with a store of its own, in `home`."""
+    shutil.copy(template, home / "feedback.db")
     settings = load_settings(home=home, port=0, max_upload_mb=1)
     engine = make_engine(settings.store_url)
     yield House(settings, create_app(settings), make_sessions(engine))
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def house(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with housed(sqlite_template, tmp_path_factory.mktemp("home")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -131,8 +137,8 @@ def serving(app: FastAPI, settings: Settings) -> Iterator[str]:
         assert not thread.is_alive(), "the server did not stop"
 
 
-@pytest.fixture(scope="session")
-def address(house: House) -> Iterator[str]:
+@contextmanager
+def at_home(house: House) -> Iterator[str]:
     """The application on a real port."""
     with serving(house.app, house.settings) as url:
         yield url
@@ -141,6 +147,12 @@ def address(house: House) -> Iterator[str]:
         queues = [page.get_blocks()._queue for page in pages if hasattr(page, "get_blocks")]
         assert queues
         assert not any(queue.stopped for queue in queues)
+
+
+@pytest.fixture(scope="session")
+def address(house: House) -> Iterator[str]:
+    with at_home(house) as url:
+        yield url
 
 
 Visit = Callable[..., AbstractContextManager[Any]]

@@ -19,6 +19,7 @@ from storage.models import Critique
 from storage.runs import MetricPoint, add_log, add_metrics, heartbeat
 from tests import factories
 from tests.browser import Picture, picture
+from tests.web.alone import address, house
 from tests.web.by_keys import Keyboard
 from tests.web.looking import ITEM, url_of
 from tests.web.test_compare import rivals
@@ -26,7 +27,7 @@ from tests.web.test_lineage import traced
 from tests.web.test_quality import fill
 from tests.web.test_questions import told
 
-__all__ = ["picture", "rivals", "told", "traced"]
+__all__ = ["address", "house", "picture", "rivals", "told", "traced"]
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
 

@@ -20,12 +20,13 @@ from storage.registry import base_version
 from storage.runs import MetricPoint, add_log, add_metrics, claim_run, finish_run, heartbeat
 from tests import factories
 from tests.storage import golden
+from tests.web.alone import address, house
 from tests.web.conftest import PASSWORD
 from tests.web.looking import ITEM, next_item, url_of
 from tests.web.test_quality import fill
 from tests.web.test_questions import told
 
-__all__ = ["told"]
+__all__ = ["address", "house", "told"]
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
 _numbers = itertools.count(1)

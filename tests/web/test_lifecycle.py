@@ -47,11 +47,11 @@ def test_opening_and_closing_the_application_leaks_no_descriptor(home):
             assert httpx.get(f"{address}/healthz").json() == {"status": "ok"}
         gc.collect()
 
-    # Building the pages takes seconds beside other tests: five rounds show a leak of one descriptor a round
+    # Building the pages takes seconds beside other tests: three rounds show a leak of one descriptor a round
     # (`python -m benchmarks.app` does it fifty times).
     once()
     before = _descriptors()
-    for _ in range(5):
+    for _ in range(3):
         once()
     assert _descriptors() <= before + 2
 
