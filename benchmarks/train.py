@@ -46,16 +46,18 @@ BY_HAND: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}
 
 
 class Trained(NamedTuple):
-    """Seconds from pairs on the disk to the saved adapter, and the loss of each step."""
+    """Seconds from pairs on the disk to the saved adapter, those of the processor, and the loss of each step."""
 
     seconds: float
+    cpu_seconds: float
     losses: list[float]
 
 
 class Beside(NamedTuple):
-    """Samples a second, and losses by step, of each side."""
+    """Samples a second, by the clock and by the processor's time, and losses by step, of each side."""
 
     speed: dict[str, float]
+    cpu_speed: dict[str, float]  # what other programs on the machine do not change
     losses: dict[str, list[float]]
 
 
@@ -119,10 +121,14 @@ def _memory(scratch: Path, larger: str, rows: list[dict[str, Any]], extra: dict[
 def _compared(found: Beside, name: str, extra: dict[str, Any]) -> list[Bar]:
     """Our speed over that of each of TRL's sides."""
     ours = found.speed["ours"]
+    extra[f"{name}: by the processor's time, over defaults and by hand"] = [
+        round(found.cpu_speed["ours"] / found.cpu_speed[side], 2) for side in list(found.speed)[1:]
+    ]
     for side, speed in found.speed.items():
         last = found.losses[side][-max(1, len(found.losses[side]) // 3) :]
         extra[f"{name}: {side}"] = {
             "samples/s": round(speed, 2),
+            "samples/CPU s": round(found.cpu_speed[side], 2),
             "loss of the last epoch": round(statistics.mean(last), 3),
         }
     return [
@@ -196,8 +202,12 @@ def beside_trl(scratch: Path, base: str, kind: RunKind, rows: list[dict[str, Any
             path = scratch / f"{kind}-{number}-{place}"
             done[name].append(maker(path, base, rows, kind))
             shutil.rmtree(path)
-    speed = {name: EPOCHS * len(rows) / statistics.median(one.seconds for one in all_) for name, all_ in done.items()}
-    return Beside(speed, {name: all_[0].losses for name, all_ in done.items()})
+    samples = EPOCHS * len(rows)
+    return Beside(
+        {name: samples / statistics.median(one.seconds for one in all_) for name, all_ in done.items()},
+        {name: samples / statistics.median(one.cpu_seconds for one in all_) for name, all_ in done.items()},
+        {name: all_[0].losses for name, all_ in done.items()},
+    )
 
 
 def run_ours(path: Path, base: str, rows: list[dict[str, Any]], kind: RunKind) -> Trained:
@@ -205,12 +215,13 @@ def run_ours(path: Path, base: str, rows: list[dict[str, Any]], kind: RunKind) -
     asked: dict[str, Any] = {"heads": 1} if kind is RunKind.REWARD else {}
     asked |= {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": RATE, "early_stopping": False}
     folder = make_folder(path, kind, {Split.TRAIN: rows}, base, **asked)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     if execute(folder) != OK:
         raise RuntimeError(folder.events.read_text().splitlines()[-1])
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     events = [json.loads(line) for line in folder.events.read_text().splitlines()]
-    return Trained(seconds, [e["values"]["loss"] for e in events if e["event"] == "metrics" and "loss" in e["values"]])
+    losses = [e["values"]["loss"] for e in events if e["event"] == "metrics" and "loss" in e["values"]]
+    return Trained(seconds, cpu_seconds, losses)
 
 
 def run_trl(path: Path, base: str, rows: list[dict[str, Any]], kind: RunKind, **chosen: Any) -> Trained:
@@ -225,7 +236,7 @@ def run_trl(path: Path, base: str, rows: list[dict[str, Any]], kind: RunKind, **
 
     path.mkdir()
     pq.write_table(pa.Table.from_pylist(rows, schema=FORMS[SnapshotForm.PREFERENCE].schema), path / "train.parquet")
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     source = resolve_base_model(base)
     table = pq.read_table(path / "train.parquet", columns=["prompt", "chosen", "rejected"])
     common: dict[str, Any] = {
@@ -251,8 +262,8 @@ def run_trl(path: Path, base: str, rows: list[dict[str, Any]], kind: RunKind, **
         trainer = DPOTrainer(model=model, args=settings, **parts)
     trainer.train()
     trainer.save_model(str(path / "adapter"))
-    seconds = time.perf_counter() - started
-    return Trained(seconds, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    return Trained(seconds, cpu_seconds, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
 
 
 def make_model(path: Path) -> str:

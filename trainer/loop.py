@@ -133,16 +133,19 @@ def finish(
     device: str,
     noun: str = "pairs",
     put_beside: Callable[[Path], None] | None = None,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Publish the adapter, and return the figures of the model that was kept, by split; `noun`: what the rows are.
 
-    `put_beside`: see `trainer.checkpoints.save_adapter`; called once held-out rows have been evaluated.
+    `put_beside`: see `trainer.checkpoints.save_adapter`; called once held-out rows have been evaluated. `again`: also
+    those that the model was evaluated on when it was kept, as whoever wants more than the figures has to.
     """
     watch.quiet = True  # the plots show the course of training; what follows are the figures of the model kept
     held_out: dict[str, Any] = {}
     for split in (Split.VALIDATION, Split.TEST):
         if split in data:
-            measured = {short_name(name): value for name, value in trainer.evaluate(data[split]).items()}
+            known = None if again else _known(trainer, data[split])
+            measured = {short_name(name): value for name, value in (known or trainer.evaluate(data[split])).items()}
             for name in ("loss", "accuracy", "margin", "token_accuracy"):
                 if f"eval_{name}" in measured:
                     held_out[f"{split.value}_{name}"] = measured[f"eval_{name}"]
@@ -156,9 +159,24 @@ def finish(
             f"train_{noun}": len(data[Split.TRAIN]),
             **held_out,
             "steps": state.global_step,
-            "kept_step": state.best_global_step if trainer.args.load_best_model_at_end else state.global_step,
+            "kept_step": _kept_step(trainer),
             "stopped_early": state.global_step < state.max_steps,
             "tokens_per_second": watch.tokens_per_second,
             "peak_memory_mb": peak_memory_mb(device),
         }
     )
+
+
+def _kept_step(trainer: Any) -> int:
+    state = trainer.state
+    step: int = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step
+    return step
+
+
+def _known(trainer: Any, rows: Any) -> dict[str, float] | None:
+    """What was found on these very rows at the step whose model was kept; None where nobody looked, or at others."""
+    if trainer.eval_dataset is not rows:
+        return None
+    step = _kept_step(trainer)
+    entries = (entry for entry in trainer.state.log_history if entry["step"] == step and "eval_loss" in entry)
+    return next(entries, None)

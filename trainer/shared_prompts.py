@@ -126,7 +126,8 @@ class SharedPrompts:
 
     def _cost(self, ids: torch.Tensor) -> int:
         """Multiplications, up to a factor: of the layers by token, and of the attention by pair of tokens."""
-        return ids.numel() * (6 * self._width + ids.shape[1])
+        rows, length = ids.shape
+        return rows * length * (6 * self._width + length)
 
     @torch.no_grad()
     def _compare(self, model: Any, inputs: dict[str, Any]) -> bool:
@@ -137,7 +138,7 @@ class SharedPrompts:
             together = getattr(self._read(model, one, rows_of(one["input_ids"], one["attention_mask"])), self._figure)
         except Exception:  # whatever a model has against such a mask: the other way has just worked
             return False
-        return torch.allclose(apart.float(), together.float(), rtol=self._tolerance, atol=self._tolerance)
+        return bool(torch.allclose(apart.float(), together.float(), rtol=self._tolerance, atol=self._tolerance))
 
 
 def _masks_are_ours(config: Any) -> bool:

@@ -76,7 +76,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
         reading.append(_reading(trainer, data))
         write_ensemble(fresh, reading[0])
 
-    figures = finish(folder, trainer, watch, data, device, put_beside=put_beside)
+    figures = finish(folder, trainer, watch, data, device, put_beside=put_beside, again=True)
     ensemble = {"heads": heads, "temperature": reading[0].temperature}
     return figures | ensemble | _baselines(data.get(Split.TEST)) | {"fit": fit}
 
