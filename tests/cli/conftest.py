@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from sqlalchemy.orm import Session, sessionmaker
 from feedback_app.cli import main
 from feedback_app.settings import PREFIX
 from storage.engine import make_engine, make_sessions
-from storage.schema import upgrade
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,17 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 
 
 @pytest.fixture
-def store(home: Path) -> Iterator[sessionmaker[Session]]:
+def store(home: Path, sqlite_template: Path) -> Iterator[sessionmaker[Session]]:
     """The store that the commands use."""
-    url = f"sqlite:///{home / 'feedback.db'}"
-    upgrade(url)
-    engine = make_engine(url)
+    shutil.copy(sqlite_template, home / "feedback.db")
+    engine = make_engine(f"sqlite:///{home / 'feedback.db'}")
     yield make_sessions(engine)
     engine.dispose()
 
 
 @pytest.fixture
-def pairs(tmp_path: Path) -> Path:
-    """A file with 60 preference pairs in TRL's columns."""
+def pairs(tmp_path: Path, store: sessionmaker[Session]) -> Path:
+    """A file with 60 preference pairs in TRL's columns, and a store to take them."""
     return write_pairs(tmp_path / "pairs.jsonl", 60)
 
 

@@ -209,8 +209,12 @@ def test_a_killed_worker_takes_its_process_with_it_and_another_resumes(
     while any(alive(pid) for pid in family):
         assert time.monotonic() < deadline, "the training process outlived its worker"
         time.sleep(0.05)
-    assert run_of(sessions, run_id).status is RunStatus.RUNNING  # as the dead left it
-    worker = make_worker(lost_after=timedelta(seconds=6))
+    with sessions.begin() as session:
+        left = get_run(session, run_id)
+        assert left.status is RunStatus.RUNNING  # as the dead left it
+        assert left.heartbeat_at is not None
+        left.heartbeat_at -= timedelta(seconds=61)  # as a minute later
+    worker = make_worker()
     work(worker, lambda: run_of(sessions, run_id).attempts == 2)
     work(worker, lambda: said(sessions, run_id, "resuming from checkpoint-"))
 
