@@ -26,7 +26,7 @@ TEMPLATES = {
 {% for line in found.notes %}<p class="muted">{{ line }}</p>{% endfor %}
 {% for one in found.seeds %}<h3>{{ one.title }}</h3>
 {% if one.empty %}<p class="muted">{{ one.empty }}</p>{% else %}
-<div class="scroll" tabindex="0" role="region" aria-label="{{ one.title }}"><table class="seeds">
+<div class="scroll of-3" tabindex="0" role="region" aria-label="{{ one.title }}"><table>
 <thead><tr><td></td><th scope="col">{{ t("mean") }}</th><th scope="col">{{ t("standard deviation") }}</th>
 <th scope="col">{{ t("range") }}</th></tr></thead>
 <tbody>{% for row in one.rows %}<tr><th scope="row">{{ row[0] }}</th>
