@@ -168,6 +168,10 @@ def _operating(seen_by: Any, picture: Picture) -> None:
                 page.set_viewport_size({"width": 1280, "height": 1360})
             picture(page, f"operate-{tab.lower()}")
             page.set_viewport_size({"width": 1280, "height": 900})
+    for path, name in (("/lineage/{}/policy-v1", "lineage"), ("/compare/{}?v=policy-v0&v=policy-v1", "compare")):
+        with seen_by("Olga", path.format(DEMO_PROJECT)) as page:
+            page.wait_for_selector("h1")
+            picture(page, name)
     with seen_by("Olga", f"/operate/?project={DEMO_PROJECT}", dark=True) as page:
         page.get_by_role("tab", name="Quality").click()
         page.wait_for_selector("#op-quality section")
