@@ -76,7 +76,9 @@ class ProjectTab:
         with gr.Column(elem_classes="op-card"):
             gr.HTML(f"<h3>{later('Create a project')}</h3>", js_on_load=None)
             with gr.Row():
-                self.new_name = gr.Textbox(label=later("Name"), max_lines=1, elem_id="op-new-project", scale=3)
+                self.new_name = gr.Textbox(
+                    label=later("Name of the project"), max_lines=1, elem_id="op-new-project", scale=3
+                )
                 self.create = gr.Button(later("Create"), elem_id="op-create-project", scale=1, min_width=120)
 
     def _annotating(self) -> None:
@@ -93,7 +95,7 @@ class ProjectTab:
             label=later("Criteria"),
             column_count=4,
             wrap=True,
-            column_widths=["22%", "46%", "16%", "16%"],
+            column_widths=["22%", "38%", "20%", "20%"],
             elem_id="op-criteria",
             buttons=[],
         )
