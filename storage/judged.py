@@ -19,7 +19,7 @@ from storage.enums import AnnotationStatus
 from storage.models import Annotation, Criterion, Item, ItemCompletion, Project, Prompt, Rating
 from storage.windows import Window, id_windows
 
-PROMPTS = 2_000  # prompts looked at together: bounds memory, keeps the number of queries small
+PROMPTS = 500  # prompts looked at together: bounds memory, keeps the number of queries small
 # A rating on the common scale of 1..5, whatever its criterion's own.
 SCALED = type_coerce((Rating.value - Criterion.low) * 4.0 / (Criterion.high - Criterion.low) + 1, Float)
 

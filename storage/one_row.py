@@ -21,7 +21,9 @@ T = TypeVar("T", Annotation, Assignment)
 def insert_row(session: Session, kind: type[T], **values: Any) -> T:
     """Insert a row; what `values` leave out is read from the store when somebody asks for it."""
     made = session.connection().execute(_insert_into(kind), values)
-    row = kind(**values, id=made.inserted_primary_key[0])
+    key = made.inserted_primary_key
+    assert key is not None  # noqa: S101 - narrows the type: an INSERT of one row has one
+    row = kind(**values, id=key[0])
     make_transient_to_detached(row)
     session.add(row)
     return row

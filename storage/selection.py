@@ -335,7 +335,7 @@ _REWARDS = exists().where(ModelVersion.project_id == bindparam("project"), Model
 _ONE = literal_column("1", Item.id.type).label("one")
 
 
-def _part(what: str, numbers: Select[Any]) -> Select[Any]:
+def _part(what: str, numbers: Select[*tuple[Any, ...]]) -> Select[Any]:
     """Rows of a statement of many parts: which part it is, and the first column of `numbers`."""
     found = numbers.subquery()
     return select(literal_column(f"'{what}'", String), next(iter(found.c)))

@@ -43,26 +43,15 @@ def write_csv(table: Table, path: Path) -> int:
 
 
 def write_parquet(table: Table, path: Path) -> int:
-    """Row groups of some thousand rows, with the table's schema.
-
-    While one is made into columns, the next is read and the one before compressed: a database and a compressor need no
-    interpreter. The session behind the rows is used by one thread at a time, and by nobody once this returns.
-    """
+    """Row groups of some thousand rows, with the table's schema; one is compressed while the next is read."""
     count = 0
     written: Future[None] | None = None
-    groups = batches(table.rows, ROW_GROUP)
-    with (
-        pq.ParquetWriter(path, table.schema, compression="zstd") as writer,
-        ThreadPoolExecutor(1) as reading,
-        ThreadPoolExecutor(1) as writing,
-    ):
-        following = reading.submit(next, groups, None)
-        while (batch := following.result()) is not None:
-            following = reading.submit(next, groups, None)
+    with ThreadPoolExecutor(1) as other, pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        for batch in batches(table.rows, ROW_GROUP):
             columns = to_table(batch, table.schema)
             if written is not None:
                 written.result()
-            written = writing.submit(writer.write_table, columns)
+            written = other.submit(writer.write_table, columns)
             count += len(batch)
         if written is not None:
             written.result()

@@ -11,7 +11,8 @@ from sqlalchemy import func, select
 from storage import idempotency, tokens
 from storage.enums import Role
 from storage.errors import Invalid
-from storage.models import ApiRequest, utc_now
+from storage.ingest.bulk import look_up_pairs
+from storage.models import ApiRequest, Completion, utc_now
 from tests import factories
 
 
@@ -78,3 +79,23 @@ def test_a_request_that_failed_leaves_the_key_free(sessions):
         idempotency.begin_request(session, token, "k", "hash")
     with sessions.begin() as session:
         assert idempotency.begin_request(session, token, "k", "other") is None
+
+
+def test_answers_to_several_are_found_by_token_and_key_together(session):
+    one, two = token_of(session), token_of(session)
+    stored = {idempotency.Keyed(one, "a", "hash"): {"n": 1}, idempotency.Keyed(two, "b", "hash"): {"n": 2}}
+    idempotency.keep_answers(session, stored)
+    crossed = [idempotency.Keyed(one, "b", "other"), idempotency.Keyed(two, "a", "other")]
+    assert idempotency.kept_answers(session, [*stored, *crossed]) == {key: (200, said) for key, said in stored.items()}
+    with pytest.raises(Invalid, match="another request"):
+        idempotency.kept_answers(session, [idempotency.Keyed(one, "a", "other")])
+
+
+def test_completions_are_looked_up_by_prompt_and_text_together(session):
+    project = factories.make_project(session)
+    first, second = (factories.make_completion(session, factories.make_prompt(session, project)) for _ in "ab")
+    key = Completion.prompt_id, Completion.content_hash
+    crossed = [(first.prompt_id, second.content_hash), (second.prompt_id, first.content_hash)]
+    wanted = [(first.prompt_id, first.content_hash), *crossed]
+    found = look_up_pairs(session, select(*key, Completion.id), key, wanted)
+    assert found == {(first.prompt_id, first.content_hash): first.id}
