@@ -127,7 +127,7 @@ class SharedPrompts:
     def _cost(self, ids: torch.Tensor) -> int:
         """Multiplications, up to a factor: of the layers by token, and of the attention by pair of tokens."""
         rows, length = ids.shape
-        return rows * length * (6 * self._width + length)
+        return int(rows * length * (6 * self._width + length))
 
     @torch.no_grad()
     def _compare(self, model: Any, inputs: dict[str, Any]) -> bool:
