@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,12 +23,11 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 SCREENSHOTS = os.environ.pop("FEEDBACK_SCREENSHOTS", "")  # taken out: it is no setting of the app
-KEPT = "local_storage,indexeddb,cache_storage,service_workers"  # what a page may keep, as DevTools name it
 Picture = Callable[[Any, str], None]
 
 
 class OpenBrowser(Protocol):
-    """Opens a browser context that is nobody's yet (own cookies, nothing kept) and gives its page."""
+    """Opens a fresh browser context (own cookies) and gives its page."""
 
     def __call__(
         self, *, width: int = 1280, height: int = 900, dark: bool = False
@@ -53,46 +51,22 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def spare_contexts() -> list[Any]:
-    """Contexts that tests of this file have left, emptied: what pages load is in their cache."""
-    return []
-
-
 @pytest.fixture
-def open_browser(chromium: Any, spare_contexts: list[Any]) -> OpenBrowser:
+def open_browser(chromium: Any) -> OpenBrowser:
     """`with open_browser(width=390, dark=True) as page:` several times a test for several people."""
 
     @contextmanager
     def open_page(*, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Any]:
-        context = spare_contexts.pop() if spare_contexts else chromium.new_context()
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
         context.set_default_timeout(60_000)  # costs only what fails; a busy machine is slow
-        page = context.new_page()
-        page.set_viewport_size({"width": width, "height": height})
-        page.emulate_media(color_scheme="dark" if dark else "light")
-        seen: set[str] = set()
-        page.on("framenavigated", lambda frame: seen.add(frame.url))
         try:
-            yield page
-        except BaseException:
+            yield context.new_page()
+        finally:
             context.close()
-            raise
-        _forget(context, seen)
-        spare_contexts.append(context)
 
     return open_page
-
-
-def _forget(context: Any, urls: set[str]) -> None:
-    """Close the pages and drop all that they kept, but for what they have loaded: nobody has been here."""
-    for page in context.pages:
-        page.close()
-    context.clear_cookies()
-    page = context.new_page()
-    devtools = context.new_cdp_session(page)
-    for origin in {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in urls if url.startswith("http")}:
-        devtools.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": KEPT})
-    page.close()
 
 
 @pytest.fixture

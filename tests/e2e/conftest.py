@@ -7,9 +7,9 @@ import os
 import pytest
 
 from feedback_app.settings import PREFIX
-from tests.browser import Picture, chromium, open_browser, picture, spare_contexts
+from tests.browser import Picture, chromium, open_browser, picture
 
-__all__ = ["Picture", "chromium", "open_browser", "picture", "spare_contexts"]
+__all__ = ["Picture", "chromium", "open_browser", "picture"]
 
 
 @pytest.fixture(autouse=True)

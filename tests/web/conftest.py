@@ -28,9 +28,9 @@ from storage.engine import make_engine, make_sessions
 from storage.enums import Role, RunStatus
 from storage.models import Run
 from tests import factories
-from tests.browser import chromium, open_browser, picture, spare_contexts
+from tests.browser import chromium, open_browser, picture
 
-__all__ = ["chromium", "open_browser", "picture", "spare_contexts"]
+__all__ = ["chromium", "open_browser", "picture"]
 
 PASSWORD = "correct horse battery"
 _numbers = itertools.count(1)

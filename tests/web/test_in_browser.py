@@ -242,14 +242,6 @@ def test_an_operator_invites_somebody_and_the_link_lets_them_in(house, visit, op
         assert COOKIE not in page.evaluate("document.cookie")
 
 
-def test_nothing_is_left_of_whoever_used_the_browser_before(open_browser, address):
-    for _ in range(2):
-        with open_browser() as page:
-            page.goto(address + "/login")
-            assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
-            page.evaluate("localStorage.words = document.cookie = 'words=kept'")
-
-
 def test_ten_tabs_of_one_person_all_load(house, visit, address):
     name, project = house.person(), house.project(items=1)
     with visit(name, url_of(project)) as page:
