@@ -17,6 +17,7 @@ import gradio as gr
 
 from feedback_app.handlers import play as handlers
 from feedback_app.handlers.annotate import save_draft
+from feedback_app.handlers.annotate_form import whole
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.play import PlayView
 from feedback_app.i18n import later, message, sentence, t
@@ -32,13 +33,16 @@ REST_SECONDS = 0.4  # ... while a model is being loaded
 PATIENCE_SECONDS = 900.0  # a page that was left open does not look for ever
 FOLLOWERS = 200  # people whose completions are being written at a time
 
-JS_ASKED = """async (follower, project, kept) => {
+JS_ASKED = """async (follower, at, project, kept) => {
   while (!window.feedback?.keep) await new Promise((done) => setTimeout(done, 10));
-  return [follower, new URLSearchParams(location.search).get('project') ?? project, kept];
+  const asked = new URLSearchParams(location.search).get('project') ?? project;
+  return [follower, Math.round(performance.now()), asked, kept];
 }"""
-JS_OTHER_PROJECT = "(follower, project) => [follower, window.feedback.otherProject(project)]"
+JS_OTHER_PROJECT = (
+    "(follower, at, project) => [follower, Math.round(performance.now()), window.feedback.otherProject(project)]"
+)
+JS_FOLLOW = "(follower, at, project) => [follower, Math.round(performance.now()), project]"
 JS_TYPED = "(project, box) => [project, window.feedback.play.typed()]"
-JS_SENT = "(follower, project, box) => [follower, project, window.feedback.play.typed()]"
 
 
 def build(ctx: Context) -> gr.Blocks:
@@ -134,15 +138,15 @@ def _go(letter: str, *, rewritten: bool) -> gr.Button:
 
 
 class _Follower:
-    """Which of a page's events looks at the conversation: the newest one; those before it have nothing more to show."""
+    """Which of a page's events looks at the conversation: the one that was asked for last, whichever began last."""
 
     def __init__(self) -> None:
         self.newest = 0
 
-    def begin(self) -> int:
-        """A newer event looks from now on; returns its number."""
-        self.newest += 1
-        return self.newest
+    def begin(self, at: int) -> bool:
+        """Whether the event of this moment of the page (ms since it was opened) is the newest; those before it end."""
+        self.newest = max(self.newest, at)
+        return self.newest == at
 
 
 class Look(NamedTuple):
@@ -153,17 +157,17 @@ class Look(NamedTuple):
 
 
 def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
-    async def follow(name: str | None, follower: _Follower, mine: int, view: PlayView) -> AsyncIterator[Look]:
+    async def follow(name: str | None, follower: _Follower, at: int, view: PlayView) -> AsyncIterator[Look]:
         """Look until nothing changes by itself any more, or until another event of the page looks."""
         waited = 0.0
         while view.unsettled and waited < PATIENCE_SECONDS:
             pause = LOOK_SECONDS if view.texts else REST_SECONDS / 4 if view.state == "writing" else REST_SECONDS
             await asyncio.sleep(pause)
             waited += pause
-            if follower.newest != mine:
+            if follower.newest != at:
                 return
             now = await anyio.to_thread.run_sync(handlers.look, ctx, name, view.project)
-            if follower.newest != mine or now.turn != view.turn:
+            if follower.newest != at or now.turn != view.turn:
                 return
             if now.state != view.state and view.state != "writing":
                 return  # the person has gone on meanwhile: another event shows it
@@ -171,35 +175,39 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
                 yield Look(now, view)
             view = now
 
-    async def opened(name: str | None, follower: _Follower, project: str | None, kept: Any) -> AsyncIterator[Look]:
-        mine = follower.begin()
+    async def opened(name: str | None, follower: _Follower, at: Any, project: Any, kept: Any) -> AsyncIterator[Look]:
+        moment = whole(at)
+        if not follower.begin(moment):
+            return
         view = await anyio.to_thread.run_sync(handlers.open_page, ctx, name, project, kept)
         yield Look(view, None)
-        async for look in follow(name, follower, mine, view):
+        async for look in follow(name, follower, moment, view):
             yield look
 
-    async def changed(name: str | None, follower: _Follower, project: str | None) -> AsyncIterator[Look | None]:
-        if project is None:  # the list was opened and left
-            yield None
+    async def changed(name: str | None, follower: _Follower, at: Any, project: Any) -> AsyncIterator[Look]:
+        if project is not None:  # else the list was opened and left
+            async for look in opened(name, follower, at, project, None):
+                yield look
+
+    async def followed(name: str | None, follower: _Follower, at: Any, project: Any) -> AsyncIterator[Look]:
+        moment = whole(at)
+        if not follower.begin(moment):
             return
-        async for look in opened(name, follower, project, None):
-            yield look
-
-    def page_values(look: Look | None) -> list[Any]:
-        return _page_values(look) if look else [gr.skip() for _ in ui.page]
-
-    async def sent(name: str | None, follower: _Follower, project: str | None, said: Any) -> AsyncIterator[Look]:
-        mine = follower.begin()
-        view = await anyio.to_thread.run_sync(handlers.send, ctx, name, project, said)
+        view = await anyio.to_thread.run_sync(handlers.look, ctx, name, project)
+        if view.state == "typing":  # it was not taken: what the person typed stays in the box
+            return
         yield Look(view, None)
-        async for look in follow(name, follower, mine, view):
+        async for look in follow(name, follower, moment, view):
             yield look
+
+    def sent(name: str | None, project: str | None, said: Any) -> list[Any]:
+        return [*_turn_values(Look(handlers.send(ctx, name, project, said), None)), ""]
 
     def kept(name: str | None, project: str | None, draft: Any) -> str:
         return _status(handlers.keep(ctx, name, project, draft), "")
 
-    def stopped(name: str | None, follower: _Follower, project: str | None) -> list[Any]:
-        follower.begin()  # whoever looked would put the message back into the box a second time
+    def stopped(name: str | None, follower: _Follower, at: Any, project: str | None) -> list[Any]:
+        follower.begin(whole(at))  # whoever looked would put the message back into the box a second time
         return [*_turn_values(Look(handlers.stop(ctx, name, project), None)), ""]
 
     def left(name: str | None, project: str | None) -> list[Any]:
@@ -214,7 +222,7 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     def continued(side: int, rewritten: bool, name: str | None, project: str | None) -> list[Any]:
         return [*_turn_values(Look(handlers.go_on(ctx, name, project, side, rewritten=rewritten), None)), ""]
 
-    # "multiple": the event before may still look for a moment, and "once" would drop a click meanwhile.
+    # "multiple": the event before looks for a while, and "once" would drop another one meanwhile.
     streamed: dict[str, Any] = {
         "show_progress": "hidden",
         "api_visibility": "private",
@@ -222,13 +230,14 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         "trigger_mode": "multiple",
     }
     once = {"trigger_mode": "once", **QUICK}
-    asked, chosen, said = [ui.follower, ui.project, ui.kept], [ui.follower, ui.project], [ui.project, ui.box]
-    demo.load(streaming(opened, _page_values), asked, ui.page, js=JS_ASKED, **streamed)
-    ui.project.input(streaming(changed, page_values), chosen, ui.page, js=JS_OTHER_PROJECT, **streamed)
-    ui.send.click(streaming(sent, _turn_values), [ui.follower, *said], ui.turn, js=JS_SENT, **streamed)
+    outputs, here, said = [*ui.turn, ui.notice], [ui.project], [ui.project, ui.box]
+    chosen = [ui.follower, ui.clock, ui.project]
+    demo.load(streaming(opened, _page_values, len(ui.page)), [*chosen, ui.kept], ui.page, js=JS_ASKED, **streamed)
+    ui.project.input(streaming(changed, _page_values, len(ui.page)), chosen, ui.page, js=JS_OTHER_PROJECT, **streamed)
+    taken = ui.send.click(told(sent, len(ui.turn)), said, outputs, js=JS_TYPED, **once)
+    taken.then(streaming(followed, _turn_values, len(ui.turn)), chosen, ui.turn, js=JS_FOLLOW, **streamed)
     ui.keep.click(event(kept), said, [ui.status], js=JS_TYPED, **QUICK)
-    outputs, here = [*ui.turn, ui.notice], [ui.project]
-    ui.stop.click(told(stopped, len(ui.turn)), chosen, outputs, **once)
+    ui.stop.click(told(stopped, len(ui.turn)), chosen, outputs, js=JS_FOLLOW, **once)
     gr.on([ui.leave.click, ui.anew.click, ui.begin.click], told(left, len(ui.turn)), here, outputs, **once)
     ui.submit.click(
         told(submitted, len(ui.turn)),

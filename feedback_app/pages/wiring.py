@@ -54,8 +54,14 @@ def plain(function: Callable[..., T]) -> Callable[..., T]:
     return function
 
 
-def streaming(looks: Callable[..., AsyncIterator[T]], show: Callable[[T], list[Any]]) -> Callable[..., Any]:
-    """As `event`, for what is shown while it comes about: `show` makes the outputs of each thing that `looks` gives."""
+def streaming(
+    looks: Callable[..., AsyncIterator[T]], show: Callable[[T], list[Any]], outputs: int
+) -> Callable[..., Any]:
+    """As `event`, for what is shown while it comes about: `show` makes the outputs of each thing that `looks` gives.
+
+    Gradio sends the last outputs once more when the event ends; by then the page may show something else, so the last
+    ones change nothing.
+    """
 
     async def call(request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
         reader = _reader_of(request)
@@ -64,6 +70,7 @@ def streaming(looks: Callable[..., AsyncIterator[T]], show: Callable[[T], list[A
                 with reading(reader):
                     shown = show(one)
                 yield shown
+            yield [gr.skip() for _ in range(outputs)]
         except Exception as error:
             line = str(error) if isinstance(error, FeedbackError) else explain(error)
             if line is None:

@@ -64,6 +64,7 @@ DATA = {
     ".fb-text, #fb-prompt .message-content, q, .fb-diff, .mi-line": "what people and models wrote",
     ".text, .asked, .quoted, .tag, .op-compare p": "... on the page of questions and before and after",
     ".fb-brand, .brand": "the name of the program",
+    ".wrap.hide .progress-text": "Gradio's own progress, which is never shown",
     "#op-exports td:first-child": "names of tables, as the command line takes them",
 }
 # Words that are the same in Chinese, and names.

@@ -82,13 +82,13 @@ PAGES: dict[str, tuple[frozenset[Role], set[str]]] = {
     "/mine": (PEOPLE, {"opened", "looked", "chosen", "saved", "dropped", "revised", "withdrawn"}),
     "/play": (
         PEOPLE,
-        {"opened", "changed", "kept", "sent", "stopped", "left", "saved", "submitted", "continued"},
+        {"opened", "changed", "kept", "sent", "followed", "stopped", "left", "saved", "submitted", "continued"},
     ),
     "/operate": (
         OPERATORS,
         {
             "everything", "runs", "models", "data", "users", "project", "preview", "look", "members_seen",
-            "start", "explain", "cancel", "decide", "take", "add", "invite", "act", "create", "save", "members_saved",
+            "start", "explain", "cancel", "resume", "decide", "take", "add", "invite", "act", "create", "save", "members_saved",
             "rules_seen", "rule_saved", "rules_suggested", "scope_tried", "rules_written", "rule_switched",
             "gold_seen", "gold_saved", "gold_marked", "gold_unmarked", "gold_decided", "other_project",
             "our_wordings", "judge", "evaluate", "bars_saved", "start_test", "stop_test", "people_said",
@@ -187,8 +187,15 @@ def test_the_handlers_themselves_refuse_whom_the_table_does_not_name(house, page
         with house.sessions.begin() as session:
             accounts.disable_user(session, accounts.get_user(session, name))
     for fn in _functions(house, page).values():
-        # Some text for everything: enough to come as far as the policy, too little to change anything.
-        assert _refuses(fn.fn, name, ["p"] * len(fn.inputs)) is (who not in allowed), fn.name
+        # Something for everything: enough to come as far as the policy, too little to change anything.
+        values = [_anything(one) for one in fn.inputs]
+        assert _refuses(fn.fn, name, values) is (who not in allowed), fn.name
+
+
+def _anything(component: Any) -> Any:
+    if isinstance(component, gr.State):  # kept by the server, never taken from the browser
+        return component.value
+    return 0 if isinstance(component, gr.Number) else "p"
 
 
 _REFUSALS = ("only operators may", "you are signed out", "account is disabled")
