@@ -88,11 +88,11 @@ PAGES: dict[str, tuple[frozenset[Role], set[str]]] = {
         OPERATORS,
         {
             "everything", "runs", "models", "data", "users", "project", "preview", "look", "members_seen",
-            "start", "explain", "cancel", "resume", "decide", "take", "add", "invite", "act", "create", "save", "members_saved",
+            "start", "explain", "cancel", "resume", "decide", "take", "add", "invite", "act", "create", "save",
             "rules_seen", "rule_saved", "rules_suggested", "scope_tried", "rules_written", "rule_switched",
             "gold_seen", "gold_saved", "gold_marked", "gold_unmarked", "gold_decided", "other_project",
             "our_wordings", "judge", "evaluate", "bars_saved", "start_test", "stop_test", "people_said",
-            "webhooks_seen", "webhook_added", "webhook_switched", "webhook_removed",
+            "members_saved", "webhooks_seen", "webhook_added", "webhook_switched", "webhook_removed",
         },
     ),
 }  # fmt: skip
