@@ -112,11 +112,16 @@ def named(key: str) -> str:
 
 
 def sentence(line: str) -> str:
-    """`line` with a capital and a full stop."""
+    """`line` with a capital, unless a name as policy-v2 begins it, and a full stop."""
     line = line.strip()
     if not line:
         return line
-    return line[0].upper() + line[1:] + ("" if line[-1] in ".!?)。！？）…" else _STOPS[reader().language])
+    named = any(sign.isdigit() for sign in line.split(maxsplit=1)[0])
+    return (
+        (line[0] if named else line[0].upper())
+        + line[1:]
+        + ("" if line[-1] in ".!?)。！？）…" else _STOPS[reader().language])
+    )
 
 
 @cache

@@ -49,7 +49,7 @@ def test_a_cycle_is_queued_as_the_project_says_or_as_it_is_told(cli: Cli, pairs:
     cli("project", "set", "training.mode=every_n")
     assert "by itself: run 1 (cycle) is queued" in cli("runs", "list", "--project", "care").out
     waits = cli("runs", "list", "--project", "care", "--json").json["by_itself"]
-    assert waits == {"reason": "run 1 (cycle) is queued", "starts": [], "next_at": None}
+    assert waits == {"reason": "run 1 (cycle) is queued", "starts": [], "next_at": None, "refused": []}
     assert cli("runs", "cancel", queued.json["run"], "--json").json["status"] == "cancelled"
 
 

@@ -18,7 +18,7 @@ from benchmarks import _crowd as trial
 from storage import annotations, items, leases
 from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus
 from storage.errors import Conflict
-from storage.models import Annotation, Assignment, Item, utc_now
+from storage.models import Annotation, Assignment, Item, User, utc_now
 from tests import factories
 
 
@@ -219,11 +219,11 @@ def test_a_clock_read_before_a_wait_does_not_keep_a_lost_lease_alive(
         late = start + timedelta(minutes=21)
         outcomes: list[str] = []
         waiting = threading.Event()
-        own = leases.lock_item
+        own = leases.lock_own
 
-        def lock(session: Session, item_id: int) -> Item:
+        def lock(session: Session, assignment_id: int, user: User) -> leases.Held:
             waiting.set()
-            return own(session, item_id)
+            return own(session, assignment_id, user)
 
         def submit() -> None:
             try:
@@ -236,11 +236,11 @@ def test_a_clock_read_before_a_wait_does_not_keep_a_lost_lease_alive(
     with sessions.begin() as session:
         taken = factories.make_lease(session, project, bob, now=late)
         annotations.submit(session, taken.assignment_id, bob, factories.prefer_first(taken), now=late)
-        monkeypatch.setattr(leases, "lock_item", lock)
+        monkeypatch.setattr(leases, "lock_own", lock)
         slow = threading.Thread(target=submit)
         slow.start()
         if session.get_bind().dialect.name == "postgresql":
-            waiting.wait(60)
+            assert waiting.wait(60)
         while utc_now() < held.expires_at:
             time.sleep(0.01)
     slow.join()

@@ -217,6 +217,11 @@ def test_a_chosen_run_survives_a_reload_and_a_live_one_moves(house, visit):
         assert f"run={older}" in page.url
         page.reload()
         page.wait_for_selector(f"text=Run {older} · dpo")
+        page.click("#op-resume")
+        page.wait_for_selector(f"text=Run {older} is queued again")
+        page.wait_for_selector("#op-resume", state="hidden")
+    with house.sessions() as session:
+        assert factories.runs.get_run(session, older).status is RunStatus.QUEUED
 
 
 def test_an_operator_invites_somebody_and_the_link_lets_them_in(house, visit, open_browser, address):
