@@ -8,7 +8,7 @@ import pytest
 
 from feedback_app import plots
 from feedback_app.handlers import data, models, people, project, refining, runs
-from feedback_app.pages import cycle_fields, models_tab, render, runs_tab, users_tab
+from feedback_app.pages import cycle_fields, models_tab, runs_tab, users_tab
 from storage import cycle
 from storage.configs import RefinerSettings, TemplateSettings
 from storage.enums import Role, RunKind, RunStatus, Split, VersionStatus
@@ -390,29 +390,3 @@ def test_a_project_name_is_taken_once(house, olga):
         project.create(house.ctx, olga, "fresh")
     with pytest.raises(Invalid):
         project.create(house.ctx, olga, "")
-
-
-@pytest.mark.parametrize(
-    ("span", "text"),
-    [
-        (2, "now"),
-        (45, "45 s ago"),
-        (600, "10 min ago"),
-        (7800, "2 h 10 min ago"),
-        (-3600, "in 1 h"),
-        (4 * 86400, "4 d ago"),
-    ],
-)
-def test_times_are_relative(span, text):
-    assert render.ago(NOW - timedelta(seconds=span), NOW) == text
-
-
-def test_older_times_name_their_zone():
-    assert render.ago(NOW - timedelta(days=30), NOW) == "2026-04-04 12:00 UTC"
-
-
-def test_plots_keep_their_last_point():
-    thinned = plots.thin(points := [(step, float(step)) for step in range(10_001)])
-    assert len(thinned) <= plots.MAX_POINTS
-    assert (thinned[0], thinned[-1]) == (points[0], points[-1])
-    assert plots.frame(plots.LOSS, {}).dtypes["value"] == "float64"
