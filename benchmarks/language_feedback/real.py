@@ -26,6 +26,7 @@ from sqlalchemy import select
 
 from benchmarks.language_feedback.likelihood import reply_logprobs
 from benchmarks.language_feedback.stages import Store, finish, open_store
+from storage.artifacts import atomic_write
 from storage.enums import RunKind
 from storage.ingest import ingest_file
 from storage.models import Message, ModelVersion
@@ -62,13 +63,20 @@ def measure(home: Path, say: Say, data: Path = DATA) -> dict[str, Any]:
 
 
 def _train(store: Store, project: str, kind: RunKind, values: dict[str, Any]) -> Path:
-    """The folder of a version trained on all the project's feedback."""
+    """The folder of a version trained on all the project's feedback; one that an earlier benchmark left is taken."""
+    home = store.settings.home
     with store.sessions.begin() as session:
         found = find_project(session, project)
         assert found is not None  # imported a moment ago
-        home = store.settings.home
-        run_id = queue_training(session, found, kind, values, home=home, default_base_model="starter").id
+        asked = json.dumps([project, kind, values], sort_keys=True)
+        ledger = home / "trained.json"
+        trained: dict[str, int] = json.loads(ledger.read_text()) if ledger.exists() else {}
+        run_id = (
+            trained.get(asked)
+            or queue_training(session, found, kind, values, home=home, default_base_model="starter").id
+        )
     finish(store, run_id)
+    atomic_write(ledger, json.dumps(trained | {asked: run_id}).encode())
     with store.sessions() as session:
         version = session.scalars(select(ModelVersion).where(ModelVersion.run_id == run_id)).one()
         return home / str(version.folder)
