@@ -28,6 +28,8 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -38,6 +40,7 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
+    case,
     exists,
     func,
     literal_column,
@@ -178,14 +181,14 @@ class _Queue:
         repeats = settings.repeat_share > 0 and self.project.overlap == 1
         # Alternatives are for what others lock in the same instant.
         most = 1 if writes_alone(self.session) else _OLDEST
-        values = self._values(most=most, last=int(settings.random_share > 0), chance=int(by_chance), dice=dice)
+        statement = _look(most, settings.random_share > 0, by_chance, repeats)
         found: dict[str, list[int]] = defaultdict(list)
-        for what, number in self.session.connection().execute(_LOOK_REPEATS if repeats else _LOOK, values):
+        for what, number in self.session.connection().execute(statement, self._values(dice=dice)):
             found[what].append(number)
-        one = {what: numbers[0] or 0 for what, numbers in found.items()}
+        one = {what: numbers[0] for what, numbers in found.items()}
         return _Seen(
-            one["low"],
-            one["high"],
+            one.get("low", 0),
+            one.get("high", 0),
             sorted(found["oldest"]),
             one.get("last", 0),
             one.get("from start", 0),
@@ -258,32 +261,54 @@ def live_leases(session: Session, item: Item, user: User, now: datetime) -> int:
 
 # --- the statements, built once: building them anew costs more than they take ---
 
+# Constants stand in the text. PostgreSQL then knows what they are when it plans a statement for all values to come;
+# of constants that come as values it thinks so little that it plans anew each time, which takes longer than reading.
+_ZERO, _ONCE = (literal_column(str(number), Item.id.type) for number in (0, 1))
 
-def _for_user(item_id: InstrumentedAttribute[int] | ColumnElement[int]) -> ColumnElement[bool]:
-    """The person has not judged the item in any way, nor skipped it."""
-    closed = exists().where(
-        Assignment.item_id == item_id,
-        Assignment.user_id == bindparam("user"),
-        or_(*(Assignment.status == closed for closed in _CLOSED)),  # an IN is put together anew each time
+
+def _is(status: InstrumentedAttribute[Any], value: StrEnum) -> ColumnElement[bool]:
+    return status == literal_column(f"'{value.value}'", String)
+
+
+def _taken(item_id: InstrumentedAttribute[int] | ColumnElement[int]) -> ColumnElement[int]:
+    """How many others hold the item; more than any item has places where the person is done with it."""
+    own = Assignment.user_id == bindparam("user")
+    closed = and_(own, or_(*(_is(Assignment.status, closed) for closed in _CLOSED)))
+    live = and_(~own, _is(Assignment.status, AssignmentStatus.LEASED), Assignment.expires_at > bindparam("now"))
+    full = literal_column(str(_NO_LIMIT), Item.id.type)
+    return (
+        select(func.coalesce(func.sum(case((own, full), else_=_ONCE)), _ZERO))
+        .where(Assignment.item_id == item_id, or_(closed, live))
+        .scalar_subquery()
     )
-    judged = exists().where(
+
+
+def _unjudged(
+    item_id: InstrumentedAttribute[int] | ColumnElement[int], judged: InstrumentedAttribute[int] | ColumnElement[int]
+) -> ColumnElement[bool]:
+    """The person has not judged the item; also not without an assignment, as what is imported.
+
+    Where nobody has there is nothing to look for. Counted: for an EXISTS PostgreSQL reads all that the person ever
+    judged, to compare the items with it.
+    """
+    # The person is no condition of the search: it costs the same for everybody, and is planned once for all.
+    theirs = select(func.count().filter(Annotation.user_id == bindparam("user"))).where(
         Annotation.item_id == item_id,
-        Annotation.user_id == bindparam("user"),
         Annotation.superseded_at.is_(None),
         Annotation.withdrawn_at.is_(None),
-        Annotation.status == AnnotationStatus.SUBMITTED,
+        _is(Annotation.status, AnnotationStatus.SUBMITTED),
     )
-    return and_(~closed, ~judged)
+    return or_(judged == _ZERO, theirs.scalar_subquery() == _ZERO)
 
 
-def _leases(item_id: InstrumentedAttribute[int] | ColumnElement[int]) -> ColumnElement[int]:
+def _leases(item_id: ColumnElement[int]) -> ColumnElement[int]:
     return (
         select(func.count())
         .select_from(Assignment)
         .where(
             Assignment.item_id == item_id,
             Assignment.user_id != bindparam("user"),
-            Assignment.status == AssignmentStatus.LEASED,
+            _is(Assignment.status, AssignmentStatus.LEASED),
             Assignment.expires_at > bindparam("now"),
         )
         .scalar_subquery()
@@ -297,63 +322,68 @@ _UNLOCKED = (
     .execution_options(populate_existing=True)
 )
 _OTHERS = select(_leases(bindparam("item", type_=Item.id.type)))
-_OPEN = and_(Item.project_id == bindparam("project"), Item.status == ItemStatus.OPEN)
+# From "open" to "open", and in the order of status and id: PostgreSQL then follows the queue's index. By = and id it
+# would take that of the ids, and walk past everything that is done.
+_WAITING = literal_column(f"'{ItemStatus.OPEN.value}'", Item.status.type)
+_OPEN = and_(Item.project_id == bindparam("project"), Item.status.between(_WAITING, _WAITING))
+_OLDEST_FIRST, _NEWEST_FIRST = (Item.status, Item.id), (Item.status.desc(), Item.id.desc())
 _FREE = select(Item.id, Item.prompt_id).where(
     _OPEN,
     Item.gold.is_(None),
     or_(Item.owner_id.is_(None), Item.owner_id == bindparam("user")),
-    _for_user(Item.id),
-    Item.judged + _leases(Item.id) < func.coalesce(Item.wanted, bindparam("overlap")),
+    _unjudged(Item.id, Item.judged),
+    Item.judged + _taken(Item.id) < func.coalesce(Item.wanted, bindparam("overlap")),
 )
-_DOWNWARDS = _FREE.where(Item.id <= bindparam("start")).order_by(Item.id.desc()).limit(bindparam("limit"))
+_DOWNWARDS = _FREE.where(Item.id <= bindparam("start")).order_by(*_NEWEST_FIRST).limit(bindparam("limit"))
 
 _JUDGED = (
     select(Item.id, Item.judged)
     .where(
         Item.project_id == bindparam("project"),
-        Item.status == ItemStatus.DONE,
+        _is(Item.status, ItemStatus.DONE),
         Item.gold.is_(None),
         Item.owner_id.is_(None),
     )
     .order_by(Item.id.desc())
-    .limit(REPEATS)
+    .limit(literal_column(str(REPEATS)))
     .subquery()
 )
 _REPEATS = (
     select(_JUDGED.c.id)
     .where(
-        _JUDGED.c.judged > 0,
-        _for_user(_JUDGED.c.id),
-        _JUDGED.c.judged + _leases(_JUDGED.c.id) < bindparam("overlap") + 1,
+        _JUDGED.c.judged > _ZERO,
+        _unjudged(_JUDGED.c.id, _JUDGED.c.judged),
+        _JUDGED.c.judged + _taken(_JUDGED.c.id) < bindparam("overlap") + _ONCE,
     )
     .subquery()
 )
-_LOW, _HIGH = select(func.min(Item.id)).where(_OPEN), select(func.max(Item.id)).where(_OPEN)
+_LOW, _HIGH = (select(Item.id).where(_OPEN).order_by(*order).limit(_ONCE) for order in (_OLDEST_FIRST, _NEWEST_FIRST))
 _FIRST, _LAST = _LOW.scalar_subquery(), _HIGH.scalar_subquery()
 _START = _FIRST + bindparam("dice", type_=BigInteger) * (_LAST - _FIRST + 1) // 2**_DICE_BITS
-_REWARDS = exists().where(ModelVersion.project_id == bindparam("project"), ModelVersion.kind == ModelKind.REWARD)
-_ONE = literal_column("1", Item.id.type).label("one")
+_REWARDS = exists().where(ModelVersion.project_id == bindparam("project"), _is(ModelVersion.kind, ModelKind.REWARD))
 
 
-def _part(what: str, numbers: Select[*tuple[Any, ...]]) -> Select[Any]:
+def _part(what: str, numbers: Select[*tuple[Any, ...]], most: int | None = None) -> Select[Any]:
     """Rows of a statement of many parts: which part it is, and the first column of `numbers`."""
-    found = numbers.subquery()
+    # A limit that stands in the statement: PostgreSQL would plan anew each time for one that comes as a value.
+    found = (numbers if most is None else numbers.limit(literal_column(str(most)))).subquery()
     return select(literal_column(f"'{what}'", String), next(iter(found.c)))
 
 
-def _parts(*more: Select[Any]) -> CompoundSelect[Any]:
-    """One statement for all of it: each costs as much as the reading of a hundred rows."""
-    return union_all(
+@lru_cache
+def _look(most: int, last: bool, by_chance: bool, repeats: bool) -> CompoundSelect[Any]:
+    """One statement for all that is to be seen: each costs as much as the reading of a hundred rows."""
+    parts = [
         _part("low", _LOW),
         _part("high", _HIGH),
-        _part("rewards", select(_ONE).where(_REWARDS)),
-        _part("oldest", _FREE.order_by(Item.id).limit(bindparam("most"))),
-        _part("last", _FREE.order_by(Item.id.desc()).limit(bindparam("last"))),
-        _part("from start", _FREE.where(Item.id >= _START).order_by(Item.id).limit(bindparam("chance"))),
-        _part("below start", _FREE.where(Item.id < _START).order_by(Item.id.desc()).limit(bindparam("chance"))),
-        *more,
-    )
-
-
-_LOOK = _parts()
-_LOOK_REPEATS = _parts(_part("repeats", select(_ONE).where(exists(select(_REPEATS.c.id)))))
+        _part("rewards", select(_ONCE.label("one")).where(_REWARDS)),
+        _part("oldest", _FREE.order_by(*_OLDEST_FIRST), most),
+    ]
+    if last:
+        parts.append(_part("last", _FREE.order_by(*_NEWEST_FIRST), 1))
+    if by_chance:
+        parts.append(_part("from start", _FREE.where(Item.id >= _START).order_by(*_OLDEST_FIRST), 1))
+        parts.append(_part("below start", _FREE.where(Item.id < _START).order_by(*_NEWEST_FIRST), 1))
+    if repeats:
+        parts.append(_part("repeats", select(_ONCE.label("one")).where(exists(select(_REPEATS.c.id)))))
+    return union_all(*parts)
