@@ -2,11 +2,12 @@
 
 `python -m benchmarks.train [--quick] [--only store memory reward …] [--json]`. Pairs are written by the starter's
 grammar. One script leaves all that makes speed at TRL's defaults, the other is tuned by hand. All sides use one model,
-LoRA, learning rate, batch size, epochs and threads, and no evaluation; seconds count everything from pairs on disk to a
-trained adapter, imports apart. The full mode repeats it on a larger model, and trains on 1,000 pairs as an operator
-would, held-out pairs, early stopping and all. `queued to first step` and `last step to served` go through a real store
-and a warm worker, which answers somebody in the playground before and after (`benchmarks._through_store`). Peak memory
-is that of a process of its own for each side.
+LoRA, schedule, batch size, epochs and threads, and no evaluation; seconds count everything from pairs on disk to a
+trained adapter, imports and a first short run of each side apart, and the order changes from round to round. The full
+mode repeats it on a larger model, and trains on 1,000 pairs as an operator would, held-out pairs, early stopping and
+all. `queued to first step` and `last step to served` go through a real store and a warm worker, which answers somebody
+in the playground before and after (`benchmarks._through_store`). Peak memory is that of a process of its own for each
+side.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +45,7 @@ BATCH, EPOCHS, RATE = 8, 3, 1e-3  # TRL's own batch size and epochs
 DEFAULTS: dict[str, Any] = {}
 # What one sets who knows the machine. Autocast to bfloat16 too, where the processor has it; the starter is too small.
 BY_HAND: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}
+OURS, PLAIN, TUNED = "ours", "TRL's defaults", "TRL, tuned by hand"
 
 
 class Trained(NamedTuple):
@@ -52,13 +55,13 @@ class Trained(NamedTuple):
     cpu_seconds: float
     losses: list[float]
 
+    @property
+    def samples(self) -> int:
+        """Pairs seen, each as often as there were epochs."""
+        return BATCH * len(self.losses)
 
-class Beside(NamedTuple):
-    """Samples a second, by the clock and by the processor's time, and losses by step, of each side."""
 
-    speed: dict[str, float]
-    cpu_speed: dict[str, float]  # what other programs on the machine do not change
-    losses: dict[str, list[float]]
+Beside = dict[str, list[Trained]]  # of each side, by round
 
 
 Maker = Callable[[Path, str, list[dict[str, Any]], RunKind], Trained]
@@ -78,12 +81,12 @@ def measure(args: argparse.Namespace) -> Outcome:
             bars += _store(scratch / "store", 64 if args.quick else 400, extra)
         for kind in KINDS:
             if kind.value in only:
-                bars += _compared(beside_trl(scratch, "starter", kind, rows, rounds), kind.value, extra)
+                bars += _compared(beside_trl(scratch, "starter", kind, rows, rounds, 8), kind.value, extra)
         larger = make_model(scratch / "larger")
         for kind in KINDS:
             if f"{kind.value}-35M" in only:
-                name = f"{kind.value}, 35M parameters"
-                bars += _compared(beside_trl(scratch / "larger-runs", larger, kind, rows[:8], 1), name, extra)
+                found = beside_trl(scratch / "larger-runs", larger, kind, rows[:24], rounds, 2)
+                bars += _compared(found, f"{kind.value}, 35M parameters", extra)
         if "memory" in only:
             bars += _memory(scratch, larger, rows[:16], extra)
         if "thousand" in only:
@@ -120,20 +123,26 @@ def _memory(scratch: Path, larger: str, rows: list[dict[str, Any]], extra: dict[
 
 def _compared(found: Beside, name: str, extra: dict[str, Any]) -> list[Bar]:
     """Our speed over that of each of TRL's sides."""
-    ours = found.speed["ours"]
+
+    def speed(side: str, cpu: bool = False) -> float:
+        return statistics.median(one.samples / (one.cpu_seconds if cpu else one.seconds) for one in found[side])
+
     extra[f"{name}: by the processor's time, over defaults and by hand"] = [
-        round(found.cpu_speed["ours"] / found.cpu_speed[side], 2) for side in list(found.speed)[1:]
+        round(speed(OURS, cpu=True) / speed(side, cpu=True), 2) for side in (PLAIN, TUNED)
     ]
-    for side, speed in found.speed.items():
-        last = found.losses[side][-max(1, len(found.losses[side]) // 3) :]
+    for side, rounds in found.items():
+        losses = rounds[0].losses
+        epoch = max(1, len(losses) // EPOCHS)
         extra[f"{name}: {side}"] = {
-            "samples/s": round(speed, 2),
-            "samples/CPU s": round(found.cpu_speed[side], 2),
-            "loss of the last epoch": round(statistics.mean(last), 3),
+            "samples/s": round(speed(side), 2),
+            "samples/CPU s": round(speed(side, cpu=True), 2),
+            "losses by third of the steps": [
+                round(statistics.mean(losses[place : place + epoch]), 3) for place in range(0, len(losses), epoch)
+            ],
         }
     return [
-        Bar(f"{name} samples/s over TRL's defaults", ours / found.speed["TRL's defaults"], 2.0),
-        Bar(f"{name} samples/s over TRL, tuned by hand", ours / found.speed["TRL, tuned by hand"], 1.2),
+        Bar(f"{name} samples/s over TRL's defaults", speed(OURS) / speed(PLAIN), 2.0),
+        Bar(f"{name} samples/s over TRL, tuned by hand", speed(OURS) / speed(TUNED), 1.2),
     ]
 
 
@@ -184,30 +193,35 @@ def make_folder(
 # --- beside TRL ---
 
 
-def beside_trl(scratch: Path, base: str, kind: RunKind, rows: list[dict[str, Any]], rounds: int) -> Beside:
-    """Samples a second, the median over rounds, of each side in turns, and the loss that each ended with."""
+def beside_trl(
+    scratch: Path, base: str, kind: RunKind, rows: list[dict[str, Any]], rounds: int, plain_steps: int
+) -> Beside:
+    """What each side took and came to, in turns, each round in another order.
+
+    `plain_steps`: after so many the script with TRL's defaults ends, which takes long; it is measured once.
+    """
     import torch
 
     import trainer.preload  # noqa: F401  whoever comes first must not pay for the imports
 
     torch.set_num_threads(default_threads(kind))
-    sides: dict[str, Maker] = {
-        "ours": run_ours,
-        "TRL's defaults": partial(run_trl, **DEFAULTS),
-        "TRL, tuned by hand": partial(run_trl, **BY_HAND),
-    }
-    done: dict[str, list[Trained]] = {name: [] for name in sides}
+    sides: dict[str, Maker] = {OURS: run_ours, TUNED: partial(run_trl, **BY_HAND)}
+    plain: Maker = partial(run_trl, max_steps=plain_steps, **DEFAULTS)
+    places = count()
+
+    def trained(maker: Maker, some: list[dict[str, Any]]) -> Trained:
+        path = scratch / f"{kind}-{next(places)}"
+        done = maker(path, base, some, kind)
+        shutil.rmtree(path)
+        return done
+
+    for maker in sides.values():
+        trained(maker, rows[:BATCH])
+    done: Beside = {name: [] for name in sides}
     for number in range(rounds):
-        for place, (name, maker) in enumerate(sides.items()):
-            path = scratch / f"{kind}-{number}-{place}"
-            done[name].append(maker(path, base, rows, kind))
-            shutil.rmtree(path)
-    samples = EPOCHS * len(rows)
-    return Beside(
-        {name: samples / statistics.median(one.seconds for one in all_) for name, all_ in done.items()},
-        {name: samples / statistics.median(one.cpu_seconds for one in all_) for name, all_ in done.items()},
-        {name: all_[0].losses for name, all_ in done.items()},
-    )
+        for name in sorted(sides, reverse=number % 2 == 1):
+            done[name].append(trained(sides[name], rows))
+    return done | {PLAIN: [trained(plain, rows)]}
 
 
 def run_ours(path: Path, base: str, rows: list[dict[str, Any]], kind: RunKind) -> Trained:
@@ -228,7 +242,7 @@ def run_trl(path: Path, base: str, rows: list[dict[str, Any]], kind: RunKind, **
     """The script that TRL's documentation would have one write; `chosen`: what it sets besides."""
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, set_seed
     from trl import DPOConfig, DPOTrainer, RewardTrainer
     from trl import RewardConfig as TrlRewardConfig
 
@@ -237,12 +251,13 @@ def run_trl(path: Path, base: str, rows: list[dict[str, Any]], kind: RunKind, **
     path.mkdir()
     pq.write_table(pa.Table.from_pylist(rows, schema=FORMS[SnapshotForm.PREFERENCE].schema), path / "train.parquet")
     started, cpu = time.perf_counter(), time.process_time()
+    set_seed(0)  # as ours: the head of a reward model starts random
     source = resolve_base_model(base)
     table = pq.read_table(path / "train.parquet", columns=["prompt", "chosen", "rejected"])
     common: dict[str, Any] = {
         "output_dir": str(path), "use_cpu": True, "learning_rate": RATE, "num_train_epochs": EPOCHS,
         "per_device_train_batch_size": BATCH, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
-        "logging_steps": 1, **chosen,
+        "logging_steps": 1, "warmup_steps": 0.1, "seed": 0, **chosen,
     }  # fmt: skip
     reward = kind is RunKind.REWARD
     lora = LoraConfig(

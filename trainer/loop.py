@@ -17,6 +17,7 @@ from storage.errors import Invalid
 from trainer.callbacks import EventCallback, short_name
 from trainer.checkpoints import newest_checkpoint, peak_memory_mb, save_adapter
 from trainer.folder import RunFolder, finite
+from trainer.lora import quickly
 
 PATIENCE = 3  # evaluations without a better loss on held-out pairs
 WATCHED_PAIRS = 128
@@ -92,12 +93,14 @@ def adapter_config(config: TrainingSettings, task: str) -> LoraConfig:
 
     The default initialisation (B = 0) is not negotiable: PiSSA and OLoRA change the base weights, hence the reference.
     """
-    return LoraConfig(
-        task_type=task,
-        r=config.lora_r,
-        lora_alpha=config.lora_r,
-        target_modules="all-linear",
-        modules_to_save=["score"] if task == "SEQ_CLS" else None,
+    return quickly(
+        LoraConfig(
+            task_type=task,
+            r=config.lora_r,
+            lora_alpha=config.lora_r,
+            target_modules="all-linear",
+            modules_to_save=["score"] if task == "SEQ_CLS" else None,
+        )
     )
 
 

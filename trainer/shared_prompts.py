@@ -12,6 +12,7 @@ are those that each token would have there. Minimal edits, whose completions beg
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -137,6 +138,7 @@ class SharedPrompts:
         try:
             together = getattr(self._read(model, one, rows_of(one["input_ids"], one["attention_mask"])), self._figure)
         except Exception:  # whatever a model has against such a mask: the other way has just worked
+            traceback.print_exc()  # into the run's log.txt
             return False
         return bool(torch.allclose(apart.float(), together.float(), rtol=self._tolerance, atol=self._tolerance))
 

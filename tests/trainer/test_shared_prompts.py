@@ -86,7 +86,7 @@ def test_one_row_or_two_sequences_come_to_the_same(tiny_base: Path, kind: str) -
     assert found[0].std() > 0.1
 
 
-def test_a_model_with_a_count_of_its_own_is_asked_about_separate_sequences() -> None:
+def test_a_model_with_a_count_of_its_own_is_asked_about_separate_sequences(capfd: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(1)
     config = FalconConfig(
         vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, alibi=True, num_labels=1,

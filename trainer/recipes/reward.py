@@ -31,7 +31,7 @@ from trainer.loop import adapter_config, early_stopping, finish, train, trainer_
 from trainer.policy import load_model, load_tokenizer, pick_device, pick_dtype, resolve_base_model
 from trainer.shared_prompts import SharedPrompts, rewards_of
 
-READ_PAIRS = 32  # training pairs that say where the heads begin, where none are held out
+READ_PAIRS = 16  # training pairs that say where the heads begin, where none are held out
 
 
 def run(folder: RunFolder, job: Job) -> dict[str, Any]:
