@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import sqlite3
 import threading
 import time
@@ -15,9 +16,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from storage.errors import Invalid, StoreUnavailable
 
@@ -26,6 +27,7 @@ BUSY_SECONDS = 10.0
 CONNECTIONS = 16
 _POOL: dict[str, Any] = {"pool_size": CONNECTIONS, "max_overflow": 8}
 _READER = "feedback_reader"
+_TRUSTED_SECONDS = 30.0  # for so long a connection that was not used is held to be there
 
 
 def make_engine(url: str) -> Engine:
@@ -47,9 +49,9 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         _take_turns(engine)
         return engine
-    return create_engine(
-        parsed, json_deserializer=orjson.loads, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **_POOL
-    )
+    engine = create_engine(parsed, json_deserializer=orjson.loads, connect_args={"connect_timeout": 10}, **_POOL)
+    _test_connections(engine)
+    return engine
 
 
 def database_url(url: str) -> URL:
@@ -72,6 +74,34 @@ def sqlite_path(url: str) -> Path | None:
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
     return Path(str(parsed.database))
+
+
+def _test_connections(engine: Engine) -> None:
+    """Have connections tested before they are used again.
+
+    A server that ended one has sent a word of it: there is something to be read where nothing was asked. That is seen
+    without a question to the server, which costs as much as a statement; one is asked where something is there, or
+    where the connection was not used for a while and the way to the server may be broken.
+    """
+
+    def test(driver: Any, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+        now = time.monotonic()
+        idle = now - record.info.get("used", now)
+        record.info["used"] = now
+        if idle < _TRUSTED_SECONDS and not _has_word(driver.fileno()):
+            return
+        try:
+            engine.dialect.do_ping(driver)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(engine, "checkout", test)
+
+
+def _has_word(descriptor: int) -> bool:
+    looked = select.poll()
+    looked.register(descriptor, select.POLLIN)
+    return bool(looked.poll(0))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

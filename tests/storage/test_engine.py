@@ -221,3 +221,15 @@ def test_a_turn_ends_with_its_transaction_however_it_ends(sqlite_url: str, monke
         with engine.begin() as connection:
             connection.execute(text("SELECT 1"))
     engine.dispose()
+
+
+def test_a_connection_that_the_server_ended_is_replaced_unnoticed(postgres_url: str) -> None:
+    engine, administrator = make_engine(postgres_url), make_engine(postgres_url)
+    with engine.connect() as connection:
+        lost = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    with administrator.connect() as connection:
+        assert connection.exec_driver_sql(f"SELECT pg_terminate_backend({lost}, 5000)").scalar_one()
+    administrator.dispose()
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != lost
+    engine.dispose()
