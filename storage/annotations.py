@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import and_, bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from storage import audit, gold, practice, standings
+from storage.at_once import write_submitted
+from storage.engine import writes_alone
 from storage.enums import AnnotationStatus, AssignmentStatus, CompletionOrigin, ItemStatus, SelectionReason
 from storage.errors import Conflict, Invalid, NotFound
 from storage.ingest.bulk import insert_all
@@ -30,6 +32,7 @@ from storage.models import (
     Rating,
     Refinement,
     User,
+    Webhook,
     utc_now,
 )
 from storage.one_row import insert_row, update_row
@@ -110,21 +113,28 @@ def submit(
     if practised and item.gold is None:
         raise Conflict("this is no practice item any more; load the next one")
     moment = now or utc_now()
-    there = session.connection().execute(_THERE, {"item": item.id, "user": user.id}).all()
-    texts, (said, status) = {row[0]: row[1] for row in there}, there[0][2:]
+    there = session.connection().execute(_THERE, {"item": item.id, "user": user.id, "project": item.project_id}).all()
+    texts, (said, status, heard) = {row[0]: row[1] for row in there}, there[0][2:]
     if callable(submission):
         submission = submission([(one, texts[one]) for one in assignment.shown_order])
     cleaned = checked(session, item, submission, texts)
     if status not in (None, AnnotationStatus.DRAFT):
         raise Conflict("you have judged this item already; load the next one")
-    draft = None if said is None else session.get_one(Annotation, said)
-    whose = {"user_id": user.id, "assignment_id": assignment.id}
-    annotation = _store(session, item, whose, cleaned, moment, draft=draft, practised=practised)
     closed = AssignmentStatus.PRACTISED if practised else AssignmentStatus.SUBMITTED
-    update_row(session, assignment, status=closed, closed_at=moment)
+    if writes_alone(session):
+        whose = {"user_id": user.id, "assignment_id": assignment.id}
+        draft = None if said is None else session.get_one(Annotation, said)
+        annotation = _store(session, item, whose, cleaned, moment, draft=draft, practised=practised)
+        update_row(session, assignment, status=closed, closed_at=moment)
+    else:
+        values = _values(session, item, cleaned, moment, practised=practised)
+        done = _fills(session, item, item.judged + (not practised))
+        annotation = write_submitted(session, assignment, item, cleaned, closed, done, draft=said, **values)
+        _refine(session, item, annotation, cleaned)
     if item.gold is not None:
         _answered_gold(session, item, assignment, user, moment)
-    _tell(session, item, annotation, "submitted")
+    if heard:
+        _tell(session, item, annotation, "submitted")
     return annotation
 
 
@@ -257,9 +267,16 @@ _OF_USER = and_(
     Annotation.withdrawn_at.is_(None),
 )
 _LIVE = select(Annotation).where(_OF_USER)
-# An item's texts in the order of their places, and beside each what the person said of the item.
+# An item's texts in the order of their places, and beside each what the person said of the item, and whether webhooks
+# may want to hear of it.
 _THERE = (
-    select(Completion.id, Completion.text, Annotation.id, Annotation.status)
+    select(
+        Completion.id,
+        Completion.text,
+        Annotation.id,
+        Annotation.status,
+        exists().where(Webhook.project_id == bindparam("project"), Webhook.disabled_at.is_(None)),
+    )
     .select_from(ItemCompletion)
     .join(Completion, Completion.id == ItemCompletion.completion_id)
     .outerjoin(Annotation, _OF_USER)
@@ -279,14 +296,7 @@ def _store(
     practised: bool = False,
 ) -> Annotation:
     """Write what was said about the (locked) item, in the place of a draft where there is one."""
-    standard = gold.standard_of(session, item)
-    values = {
-        **whose,
-        "status": AnnotationStatus.PRACTISED if practised else AnnotationStatus.SUBMITTED,
-        "submitted_at": now,
-        "seconds_spent": cleaned.seconds_spent,
-        "gold_score": None if standard is None else gold.judge(standard, cleaned).score,
-    }
+    values = {**whose, **_values(session, item, cleaned, now, practised=practised)}
     if draft is None:
         annotation = insert_row(session, Annotation, item_id=item.id, **values)
     else:
@@ -301,12 +311,31 @@ def _store(
     put(Preference, [cleaned.preference] if cleaned.preference else [])
     put(Ranking, cleaned.rankings)
     put(Critique, cleaned.critiques)
+    _refine(session, item, annotation, cleaned)
+    judged = item.judged + (not practised)
+    done = _fills(session, item, judged)
+    update_row(session, item, judged=judged, status=ItemStatus.DONE if done else item.status)
+    return annotation
+
+
+def _values(session: Session, item: Item, cleaned: Submission, now: datetime, *, practised: bool) -> dict[str, Any]:
+    standard = gold.standard_of(session, item)
+    return {
+        "status": AnnotationStatus.PRACTISED if practised else AnnotationStatus.SUBMITTED,
+        "submitted_at": now,
+        "seconds_spent": cleaned.seconds_spent,
+        "gold_score": None if standard is None else gold.judge(standard, cleaned).score,
+    }
+
+
+def _fills(session: Session, item: Item, judged: int) -> bool:
+    """Whether nobody else is wanted once there are so many annotations."""
+    waiting = item.status in (ItemStatus.OPEN, ItemStatus.STALE, ItemStatus.OWN)
+    return waiting and judged >= places(session, item)
+
+
+def _refine(session: Session, item: Item, annotation: Annotation, cleaned: Submission) -> None:
     for refinement in cleaned.refinements:
         refined = add_completion(session, item.prompt, refinement.text, CompletionOrigin.REFINEMENT).row
         row = {"annotation_id": annotation.id, "completion_id": refinement.completion_id, "refined_id": refined.id}
         insert_all(session, Refinement, [row])
-    judged = item.judged + (not practised)
-    waiting = item.status in (ItemStatus.OPEN, ItemStatus.STALE, ItemStatus.OWN)
-    done = waiting and judged >= places(session, item)
-    update_row(session, item, judged=judged, status=ItemStatus.DONE if done else item.status)
-    return annotation

@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from storage import audit
+from storage.asked import Asked, look_at
 from storage.engine import writes_alone
-from storage.enums import AnnotationStatus, AssignmentStatus, ItemKind, ItemStatus, SelectionReason
+from storage.enums import AssignmentStatus, ItemKind, ItemStatus, SelectionReason
 from storage.errors import Conflict, Invalid, NotAllowed, NotFound
 from storage.members import may_enter
 from storage.models import (
-    Annotation,
     Assignment,
     Completion,
     Item,
@@ -24,7 +24,6 @@ from storage.models import (
     JsonObject,
     Message,
     Project,
-    Prompt,
     User,
     utc_now,
 )
@@ -78,13 +77,13 @@ def lease_item(
     session: Session, project: Project, user: User, chosen: Chosen, now: datetime, rng: random.Random
 ) -> Lease:
     """Lease a chosen item, which the caller has locked, to `user`."""
-    asked = _asked(session, chosen.item.id, user.id)
+    asked = chosen.asked or look_at(session, chosen.item.id, user.id, now)
     return _lease(_assign(session, project, user, chosen, asked, now, rng), asked)
 
 
 def lease_of(session: Session, assignment: Assignment) -> Lease:
     """A lease that is there already, with its draft."""
-    return _lease(assignment, _asked(session, assignment.item_id, assignment.user_id))
+    return _lease(assignment, look_at(session, assignment.item_id, assignment.user_id, utc_now()))
 
 
 def _own_lease(session: Session, project: Project, user: User, now: datetime) -> Assignment | None:
@@ -159,49 +158,12 @@ _TEXTS = (
 )
 
 
-class _Asked(NamedTuple):
-    """An item as one person sees it: what it asks, and what is there of theirs."""
-
-    texts: dict[int, str]  # of its completions by id, in the order of their places
-    messages: list[Message]
-    kind: ItemKind
-    assignment_id: int | None  # theirs, in whatever state
-    draft: JsonObject | None
-
-
-def _asked(session: Session, item_id: int, user_id: int) -> _Asked:
-    rows = session.connection().execute(_ASKED, {"item": item_id, "user": user_id}).all()
-    return _Asked({row[0]: row[1] for row in rows}, *rows[0][2:])
-
-
-_ASKED = (
-    select(Completion.id, Completion.text, Prompt.messages, Item.kind, Assignment.id, Annotation.draft)
-    .select_from(Item)
-    .join(Prompt, Prompt.id == Item.prompt_id)
-    .join(ItemCompletion, ItemCompletion.item_id == Item.id)
-    .join(Completion, Completion.id == ItemCompletion.completion_id)
-    .outerjoin(Assignment, and_(Assignment.item_id == Item.id, Assignment.user_id == bindparam("user")))
-    .outerjoin(
-        Annotation,
-        and_(
-            Annotation.item_id == Item.id,
-            Annotation.user_id == bindparam("user"),
-            Annotation.status == AnnotationStatus.DRAFT,
-            Annotation.superseded_at.is_(None),
-            Annotation.withdrawn_at.is_(None),
-        ),
-    )
-    .where(Item.id == bindparam("item"))
-    .order_by(ItemCompletion.position)
-)
-
-
 def _assign(
     session: Session,
     project: Project,
     user: User,
     chosen: Chosen,
-    asked: _Asked,
+    asked: Asked,
     now: datetime,
     rng: random.Random,
 ) -> Assignment:
@@ -224,7 +186,7 @@ def _assign(
     return insert_row(session, Assignment, **whose, shown_order=order, **values)
 
 
-def _lease(assignment: Assignment, asked: _Asked) -> Lease:
+def _lease(assignment: Assignment, asked: Asked) -> Lease:
     return Lease(
         assignment_id=assignment.id,
         item_id=assignment.item_id,
@@ -249,11 +211,15 @@ _NOT_THEIRS = "this item was not handed to you; load the next one"
 
 
 def _admit(session: Session, assignment: Assignment, user: User) -> None:
-    project = session.get_one(Project, assignment.project_id)
+    # With its criteria at once: it is whole anyway, and another statement costs more.
+    project = session.get_one(Project, assignment.project_id, options=[_WHOLE])
     if not may_enter(session, user, project):
         raise NotAllowed("this project is open to its members only, and you are not one now; ask an operator")
     if stage(session, project, user) is Stage.PAUSED:
         raise NotAllowed(PAUSED)
+
+
+_WHOLE = joinedload(Project.criteria)
 
 
 class Held(NamedTuple):

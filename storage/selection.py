@@ -28,7 +28,6 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,6 +50,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage import checks
+from storage.asked import Asked, is_, live_leases, look_at
 from storage.configs import AnnotationSettings, parse
 from storage.engine import writes_alone
 from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus, ModelKind, SelectionReason
@@ -74,6 +74,7 @@ class Chosen(NamedTuple):
     item: Item
     reason: SelectionReason
     propensity: float
+    asked: Asked | None = None  # what it asks, where that was read on the way
 
 
 def choose(session: Session, project: Project, user: User, now: datetime, rng: random.Random) -> Chosen | None:
@@ -115,23 +116,23 @@ def _draw(
         candidates = queue.repeats()
         rng.shuffle(candidates)
         for item_id in candidates:
-            item = queue.lock(item_id, repeat=True)
-            if item is not None:
-                return Chosen(item, SelectionReason.REPEAT, repeat_share / len(candidates))
+            locked = queue.lock(item_id, repeat=True)
+            if locked is not None:
+                return Chosen(locked.item, SelectionReason.REPEAT, repeat_share / len(candidates), locked.asked)
     if place < settings.random_share:
         # In a circle: beyond the newest comes the oldest.
         ids, reason = [seen.from_start or seen.oldest[0]], SelectionReason.RANDOM
     else:
         ids = wanted
     for item_id in ids:
-        item = queue.lock(item_id)
-        if item is None:
+        locked = queue.lock(item_id)
+        if locked is None:
             continue
         top = wanted[0] if reason is SelectionReason.RANDOM else item_id
         by_chance = 0.0
         if settings.random_share:
             by_chance = settings.random_share * _chance(item_id, seen, queue.before(item_id, seen, reason))
-        return Chosen(item, reason, by_chance + (rest_share if item_id == top else 0.0))
+        return Chosen(locked.item, reason, by_chance + (rest_share if item_id == top else 0.0), locked.asked)
     return None
 
 
@@ -219,23 +220,29 @@ class _Queue:
         """Judged items that this person may judge as well."""
         return list(self.session.scalars(select(_REPEATS.c.id).order_by(_REPEATS.c.id), self._values()))
 
-    def lock(self, item_id: int, *, repeat: bool = False) -> Item | None:
+    def lock(self, item_id: int, *, repeat: bool = False) -> _Locked | None:
         """Lock the item, unless another transaction holds it or has filled it since; a repeat gets its place."""
         item = self.session.scalar(_UNLOCKED, {"item": item_id})
         if item is None:
             return None
         places = self.project.overlap + 1 if repeat else _places(item, self.project.overlap)
+        asked = None
         # PostgreSQL found the item by what was committed when that statement began; whoever held the lock until now may
         # have leased it since. A new statement sees it. SQLite's writers take turns.
         if not writes_alone(self.session):
             fitting = ItemStatus.DONE if repeat else ItemStatus.OPEN
-            others = live_leases(self.session, item, self.user, self.now)
-            if item.status is not fitting or item.judged + others >= places:
+            asked = look_at(self.session, item.id, self.user.id, self.now)
+            if item.status is not fitting or item.judged + asked.others >= places:
                 return None
         if repeat:
             item.wanted = places
             self.session.flush()
-        return item
+        return _Locked(item, asked)
+
+
+class _Locked(NamedTuple):
+    item: Item
+    asked: Asked | None
 
 
 def _places(item: Item, overlap: int) -> int:
@@ -254,11 +261,6 @@ def places(session: Session, item: Item) -> int:
     return _places(item, session.get_one(Project, item.project_id).overlap)
 
 
-def live_leases(session: Session, item: Item, user: User, now: datetime) -> int:
-    """How many others hold the item."""
-    return session.connection().scalars(_OTHERS, {"item": item.id, "user": user.id, "now": now}).one()
-
-
 # --- the statements, built once: building them anew costs more than they take ---
 
 # Constants stand in the text. PostgreSQL then knows what they are when it plans a statement for all values to come;
@@ -266,15 +268,11 @@ def live_leases(session: Session, item: Item, user: User, now: datetime) -> int:
 _ZERO, _ONCE = (literal_column(str(number), Item.id.type) for number in (0, 1))
 
 
-def _is(status: InstrumentedAttribute[Any], value: StrEnum) -> ColumnElement[bool]:
-    return status == literal_column(f"'{value.value}'", String)
-
-
 def _taken(item_id: InstrumentedAttribute[int] | ColumnElement[int]) -> ColumnElement[int]:
     """How many others hold the item; more than any item has places where the person is done with it."""
     own = Assignment.user_id == bindparam("user")
-    closed = and_(own, or_(*(_is(Assignment.status, closed) for closed in _CLOSED)))
-    live = and_(~own, _is(Assignment.status, AssignmentStatus.LEASED), Assignment.expires_at > bindparam("now"))
+    closed = and_(own, or_(*(is_(Assignment.status, closed) for closed in _CLOSED)))
+    live = and_(~own, is_(Assignment.status, AssignmentStatus.LEASED), Assignment.expires_at > bindparam("now"))
     full = literal_column(str(_NO_LIMIT), Item.id.type)
     return (
         select(func.coalesce(func.sum(case((own, full), else_=_ONCE)), _ZERO))
@@ -296,23 +294,9 @@ def _unjudged(
         Annotation.item_id == item_id,
         Annotation.superseded_at.is_(None),
         Annotation.withdrawn_at.is_(None),
-        _is(Annotation.status, AnnotationStatus.SUBMITTED),
+        is_(Annotation.status, AnnotationStatus.SUBMITTED),
     )
     return or_(judged == _ZERO, theirs.scalar_subquery() == _ZERO)
-
-
-def _leases(item_id: ColumnElement[int]) -> ColumnElement[int]:
-    return (
-        select(func.count())
-        .select_from(Assignment)
-        .where(
-            Assignment.item_id == item_id,
-            Assignment.user_id != bindparam("user"),
-            _is(Assignment.status, AssignmentStatus.LEASED),
-            Assignment.expires_at > bindparam("now"),
-        )
-        .scalar_subquery()
-    )
 
 
 _UNLOCKED = (
@@ -321,7 +305,6 @@ _UNLOCKED = (
     .with_for_update(skip_locked=True)
     .execution_options(populate_existing=True)
 )
-_OTHERS = select(_leases(bindparam("item", type_=Item.id.type)))
 # From "open" to "open", and in the order of status and id: PostgreSQL then follows the queue's index. By = and id it
 # would take that of the ids, and walk past everything that is done.
 _WAITING = literal_column(f"'{ItemStatus.OPEN.value}'", Item.status.type)
@@ -340,7 +323,7 @@ _JUDGED = (
     select(Item.id, Item.judged)
     .where(
         Item.project_id == bindparam("project"),
-        _is(Item.status, ItemStatus.DONE),
+        is_(Item.status, ItemStatus.DONE),
         Item.gold.is_(None),
         Item.owner_id.is_(None),
     )
@@ -360,7 +343,7 @@ _REPEATS = (
 _LOW, _HIGH = (select(Item.id).where(_OPEN).order_by(*order).limit(_ONCE) for order in (_OLDEST_FIRST, _NEWEST_FIRST))
 _FIRST, _LAST = _LOW.scalar_subquery(), _HIGH.scalar_subquery()
 _START = _FIRST + bindparam("dice", type_=BigInteger) * (_LAST - _FIRST + 1) // 2**_DICE_BITS
-_REWARDS = exists().where(ModelVersion.project_id == bindparam("project"), _is(ModelVersion.kind, ModelKind.REWARD))
+_REWARDS = exists().where(ModelVersion.project_id == bindparam("project"), is_(ModelVersion.kind, ModelKind.REWARD))
 
 
 def _part(what: str, numbers: Select[*tuple[Any, ...]], most: int | None = None) -> Select[Any]:
