@@ -90,7 +90,7 @@ def measure(args: argparse.Namespace) -> Outcome:
         larger = make_model(scratch / "larger")
         for kind in KINDS:
             if f"{kind.value}-35M" in only:
-                found = beside_trl(scratch / "larger-runs", larger, kind, rows[:24], rounds, 2)
+                found = beside_trl(scratch / "larger-runs", larger, kind, rows[:16], rounds, 2)
                 bars += _compared(found, f"{kind.value}, 35M parameters", extra)
         if "memory" in only:
             bars += _memory(scratch, larger, rows[:16], extra)

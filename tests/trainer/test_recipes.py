@@ -145,6 +145,19 @@ def test_early_stopping_keeps_the_best_checkpoint(make_folder: FolderMaker, run:
     assert result["validation_loss"] == pytest.approx(losses[result["kept_step"]], rel=1e-4)
 
 
+def test_without_held_out_pairs_heads_begin_where_the_last_steps_left_them(
+    make_folder: FolderMaker, run: Executor, tiny_base: Path
+) -> None:
+    # 16 pairs, all in the last two batches, and steps so small that the model stays what it was.
+    rows = rows_of(16, 5)
+    trained = run(make_folder("reward", held_out=0, rows=rows, epochs=2, learning_rate=1e-9))
+    written = [(row["prompt"], row[side][0]["content"]) for row in rows for side in ("chosen", "rejected")]
+    above = np.array(head_rewards(str(tiny_base), {"v1": trained.folder.out}, written, device="cpu")["v1"])
+    assert above.shape == (32, 4)
+    assert above.mean(0) == pytest.approx(np.zeros(4), abs=1e-4)
+    assert np.ptp(read_ensemble(trained.folder.out).offsets) > 1e-3
+
+
 def test_an_ensemble_is_several_models_in_one_pass(
     make_folder: FolderMaker, run: Executor, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,8 @@ test accuracy is worth: "the longer completion wins" and "the one written first 
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,13 +84,16 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
 
 
 def _reading(trainer: WeightedRewardTrainer, data: dict[Split, Any]) -> Ensemble:
-    """From the validation pairs; without any, where the heads begin is measured on training pairs."""
+    """From the validation pairs; without any, where the heads begin is what the last training pairs were given."""
     if Split.VALIDATION in data:
         return ensemble_of(trainer.rewards_of(data[Split.VALIDATION]))
-    train_pairs = data[Split.TRAIN]
-    some = train_pairs.select(range(min(READ_PAIRS, len(train_pairs))))
-    trainer.evaluate(some)
-    return ensemble_of(trainer.rewards_of(some), temperature=False)
+    latest = trainer.latest_rewards()
+    if latest is None:  # resumed after the last step
+        train_pairs = data[Split.TRAIN]
+        some = train_pairs.select(range(min(READ_PAIRS, len(train_pairs))))
+        trainer.evaluate(some)
+        latest = trainer.rewards_of(some)
+    return ensemble_of(latest, temperature=False)
 
 
 @dataclass
@@ -118,6 +123,7 @@ class WeightedRewardTrainer(WatchedTrainer, RewardTrainer):
     def __init__(self, *, folder: RunFolder, model: Any, args: Any, **kwargs: Any) -> None:
         self._seen: list[torch.Tensor] | None = None  # rewards of the pairs being evaluated, batch by batch
         self._rewards: dict[int, Floats] = {}
+        self._latest: deque[torch.Tensor] = deque()  # rewards of the last `READ_PAIRS` pairs trained on, by batch
         self._shared = SharedPrompts(rewards_of, "logits", model, args, folder.say)
         super().__init__(folder=folder, model=model, args=args, **kwargs)
 
@@ -130,10 +136,13 @@ class WeightedRewardTrainer(WatchedTrainer, RewardTrainer):
         self._seen = [] if eval_dataset is not None else None
         figures: dict[str, float] = super().evaluate(eval_dataset, *args, **kwargs)
         if self._seen:
-            seen = [batch.double().cpu().numpy().reshape(2, -1, batch.shape[-1]) for batch in self._seen]
-            self._rewards[id(eval_dataset)] = np.concatenate(np.concatenate(seen, axis=1))
+            self._rewards[id(eval_dataset)] = _joined(self._seen)
         self._seen = None
         return figures
+
+    def latest_rewards(self) -> Floats | None:
+        """What each head gave the pairs of the last steps: as `rewards_of`; None before the first step."""
+        return _joined(self._latest) if self._latest else None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -150,6 +159,9 @@ class WeightedRewardTrainer(WatchedTrainer, RewardTrainer):
         if rewards.shape[-1] > 1:
             self._count_right(rewards.detach())
         if self.model.training:
+            self._latest.append(rewards.detach())
+            while sum(map(len, self._latest)) - len(self._latest[0]) >= 2 * READ_PAIRS:
+                self._latest.popleft()
             chosen, rejected = rewards.squeeze(-1).chunk(2)
             loss = loss - ((weight - 1) * logsigmoid(chosen - rejected)).mean()
         elif self._seen is not None:
@@ -161,6 +173,13 @@ class WeightedRewardTrainer(WatchedTrainer, RewardTrainer):
         chosen, rejected = rewards.mean(-1).chunk(2)
         right = self.accelerator.gather_for_metrics((chosen > rejected).float().mean()).mean().item()
         self._metrics["train" if self.model.training else "eval"]["accuracy"][-1] = right
+
+
+def _joined(batches: Iterable[torch.Tensor]) -> Floats:
+    """Rewards of the pairs of all batches, [2 pairs, heads], the chosen completions first."""
+    each = [batch.double().cpu().numpy().reshape(2, -1, batch.shape[-1]) for batch in batches]
+    joined: Floats = np.concatenate(np.concatenate(each, axis=1))
+    return joined
 
 
 def _baselines(test: Any) -> dict[str, float]:
