@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from storage.errors import Invalid
+from storage.ingest.bulk import among_pairs
 from storage.models import ApiRequest, JsonObject, utc_now
 
 KEEP_FOR = timedelta(days=7)
@@ -85,12 +86,10 @@ def kept_answers(session: Session, requests: Sequence[Keyed]) -> dict[Keyed, Kep
     asked = {(one.token_id, one.key): one for one in requests}
     if not asked:
         return {}
-    # Each half by itself: for pairs SQLite would read the whole table.
-    tokens, keys = {one.token_id for one in requests}, {one.key for one in requests}
     found = session.execute(
         select(
             ApiRequest.token_id, ApiRequest.key, ApiRequest.request_hash, ApiRequest.status, ApiRequest.response
-        ).where(ApiRequest.token_id.in_(tokens), ApiRequest.key.in_(keys))
+        ).where(among_pairs(session, (ApiRequest.token_id, ApiRequest.key), list(asked)))
     )
     kept = {}
     for token_id, key, request_hash, status, response in found:

@@ -36,7 +36,7 @@ from storage.standings import Stage, stage
 
 MAX_FLAG_REASON = 1000
 _Waiting = Literal["", "no project", "being written", "all judged", "paused", "no practice", "asked"]
-LEFT = 1000  # unjudged items that are counted at most: the count is made with every submit
+LEFT = 200  # unjudged items that are counted at most: the count is made with every submit
 
 
 @dataclass(frozen=True)
