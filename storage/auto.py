@@ -62,8 +62,7 @@ def choose(found: Collected) -> Choice:
 
     1. Critiques that wait are refined first: without a refinement a critique is stored and trains nothing.
     2. Enough pairs, and rules that changed: what teaches these is written first.
-    3. Enough pairs: DPO on all of them, joined. Where most of them are refinements, which differ little from their
-       originals, the SFT term that anchors the policy counts more.
+    3. Enough pairs: DPO on all of them, joined.
     4. Enough refinements that make no pair: SFT.
     5. Enough completions rated by themselves, good and bad: KTO.
     6. Many critiques that could not be refined (small models refine poorly): a policy conditioned on feedback.
@@ -143,13 +142,6 @@ def _on_pairs(found: Collected, pairs: int) -> Choice:
         f"{pairs} training pairs are enough for DPO, which learns from all of them joined: {compared} comparisons, "
         f"{pairs - compared - refined} rating gaps, {refined} refinements."
     ]
-    settings: dict[str, Any] = {}
-    if 2 * refined > pairs:
-        settings["sft_weight"] = 0.5
-        reasons.append(
-            "Most of them are refinements, which differ from their originals in a few words: the term that anchors "
-            "the policy counts 0.5 instead of 0.2, because pairs so alike can make a small model collapse."
-        )
     if found.rules:
         reasons.append(
             f"Rules in training: {found.rules}. What was written under them trains too, with anchors out of their "
@@ -157,7 +149,7 @@ def _on_pairs(found: Collected, pairs: int) -> Choice:
         )
     if pairs < 500:
         reasons.append("They are few, so beta is raised, and training stops early when held-out pairs get no better.")
-    return Choice(RunKind.DPO, settings, tuple(reasons))
+    return Choice(RunKind.DPO, {}, tuple(reasons))
 
 
 def collected(session: Session, project: Project) -> Collected:

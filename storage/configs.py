@@ -27,7 +27,8 @@ class SamplingSettings(Settings):
     """How completions are sampled."""
 
     temperature: float = Field(0.8, ge=0, le=4)
-    top_p: float = Field(1.0, gt=0, le=1)
+    # The least likely tokens together garble the replies of a small model (benchmarks/README.md).
+    top_p: float = Field(0.9, gt=0, le=1)
     max_new_tokens: int = Field(160, ge=1, le=4096)
     # For the queue: of so many, the one with the highest mean - caution * spread of the reward ensemble; see
     # storage.best_of, which says when that is refused. 1: each completion as it comes.
@@ -342,5 +343,5 @@ def resolve_dpo(config: DpoConfig, train_pairs: int) -> DpoConfig:
     scale_common(values, train_pairs, learning_rate=1e-3)
     values["beta"] = values["beta"] or (0.3 if train_pairs < 500 else 0.1)
     if values["sft_weight"] is None:
-        values["sft_weight"] = 0.2
+        values["sft_weight"] = 1.0
     return DpoConfig(**values)

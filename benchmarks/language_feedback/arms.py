@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SIZES = (50, 200, 800)
-STEPS = {50: 20, 200: 40, 800: 80}  # optimiser steps of every arm of a size
+STEPS = {50: 40, 200: 80, 800: 160}  # optimiser steps of every arm of a size
 BATCH = 16
 RULES = 2  # facets of a taste that are liked otherwise in some matters
 UNSEEN = 100  # prompts that the trained policies write for
@@ -34,7 +34,7 @@ SHUFFLED = Arm("ratings + shuffled critiques", critiques=True, shuffled=True)
 ARMS = (
     BASE,
     RATINGS,
-    Arm("ratings + SFT on the best", settings={"sft_weight": 1.0}),
+    Arm("ratings + SFT on the best", settings={"sft_weight": 4.0}),
     LONGER,
     Arm("critiques only", ratings=False, critiques=True),
     DEFAULT,

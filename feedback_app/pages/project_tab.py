@@ -143,7 +143,7 @@ class ProjectTab:
         )
         with gr.Row():
             fields["temperature"] = gr.Number(0.8, label=later("Temperature"), min_width=90)
-            fields["top_p"] = gr.Number(1.0, label=later("Top-p"), min_width=90)
+            fields["top_p"] = gr.Number(0.9, label=later("Top-p"), min_width=90)
             fields["max_new_tokens"] = gr.Number(160, label=later("Max. tokens"), precision=0, min_width=90)
         with gr.Row():
             fields["best_of"] = gr.Number(

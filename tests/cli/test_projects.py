@@ -43,7 +43,7 @@ def test_settings_are_shown_changed_and_put_back(cli: Cli, store: sessionmaker[S
     with store.begin() as session:
         factories.make_project(session, "care")
     before = cli("project", "show", "--json").json["settings"]
-    assert (before["refining.samples"], before["templates.refine"], before["sampling.top_p"]) == (5, REFINE, 1.0)
+    assert (before["refining.samples"], before["templates.refine"], before["sampling.top_p"]) == (5, REFINE, 0.9)
     assert "refining.samples" in cli("project", "show").out
     wording = tmp_path / "judge.txt"
     wording.write_text("Ist es gut? {critique}\n---\nPasst es?\n\n{critique}\n")

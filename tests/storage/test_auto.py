@@ -29,7 +29,7 @@ MOSTLY_REFINED = {PairSource.COMPARISON: 10, PairSource.REFINEMENT: 8, PairSourc
         (Collected(COMPARED, waiting=3), RunKind.DPO, {}, ["40"]),
         (Collected({PairSource.COMPARISON: 2}, waiting=1), RunKind.REFINE, {}, ["wait for a refinement: 1."]),
         (Collected(COMPARED, tried=30), RunKind.DPO, {}, ["40"]),
-        (Collected(MOSTLY_REFINED), RunKind.DPO, {"sft_weight": 0.5}, ["26", "16 refinements", "collapse"]),
+        (Collected(MOSTLY_REFINED), RunKind.DPO, {}, ["26", "16 refinements"]),
         (
             Collected(COMPARED, rules=2, unwritten=1),
             RunKind.GENERATE,
