@@ -12,7 +12,7 @@ from feedback_app.handlers.gold import GoldView
 from feedback_app.i18n import later, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
-from feedback_app.pages.wiring import QUEUED, QUICK, event
+from feedback_app.pages.wiring import LOOK, QUEUED, event
 from storage.enums import Admission, ItemStatus
 from storage.gold import GoldLine, Standard
 from storage.history import Line
@@ -161,8 +161,8 @@ class GoldTab:
             return event(gold_decided)
 
         busy: dict[str, Any] = {"concurrency_limit": 2, **QUEUED}
-        head.select(event(gold_seen), [self.project], self.outputs, **QUICK)
-        self.project.change(event(gold_seen), [self.project], self.outputs, js=_JS_IF_SEEN, **QUICK)
+        head.select(event(gold_seen), [self.project], self.outputs, **LOOK)
+        self.project.change(event(gold_seen), [self.project], self.outputs, js=_JS_IF_SEEN, **LOOK)
         fields = [self.settings[name] for name in _SETTINGS]
         self.save.click(event(gold_saved), [self.project, *fields], self.outputs, **busy)
         given = [self.project, self.annotation, self.by_item, self.tolerance, self.tie, self.explanation]

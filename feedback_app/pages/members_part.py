@@ -10,7 +10,7 @@ from feedback_app.handlers import membership as handlers
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.membership import MembershipView
 from feedback_app.i18n import later, t
-from feedback_app.pages.wiring import QUEUED, QUICK, event
+from feedback_app.pages.wiring import LOOK, QUEUED, event
 
 
 class MembersPart:
@@ -47,7 +47,7 @@ class MembersPart:
             return _values(view)
 
         outputs = [self.only, self.members]
-        self.project.change(event(members_seen), [self.project], outputs, **QUICK)
+        self.project.change(event(members_seen), [self.project], outputs, **LOOK)
         self.save.click(event(members_saved), [self.project, *outputs], outputs, concurrency_limit=2, **QUEUED)
 
 

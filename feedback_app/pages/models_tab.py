@@ -16,7 +16,7 @@ from feedback_app.pages.gate_part import GatePart
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.resolved import resolved
 from feedback_app.pages.service_part import ServicePart
-from feedback_app.pages.wiring import QUEUED, QUICK, event
+from feedback_app.pages.wiring import LOOK, QUEUED, event
 from storage.models import ModelVersion
 from storage.registry import BeforeAfter
 
@@ -111,7 +111,7 @@ class ModelsTab:
             [self.project, self.selected],
             self.outputs,
             js="(p) => [p, window.feedback.chosen.version]",
-            **QUICK,
+            **LOOK,
         )
         asked = [self.project, self.selected, self.decision, self.reason]
         done = self.confirm.click(event(decide), asked, [*self.outputs, self.reason], concurrency_limit=1, **QUEUED)

@@ -20,7 +20,7 @@ from feedback_app.pages import (
     runs_tab,
     users_tab,
 )
-from feedback_app.pages.wiring import BRAND, HEADING, QUICK, account_links, event
+from feedback_app.pages.wiring import BRAND, HEADING, LOOK, SLOW_LOOK, account_links, event
 from storage.errors import FeedbackError
 
 JS_OF_URL = """(project, run) => {
@@ -89,24 +89,23 @@ def build(ctx: Context) -> gr.Blocks:
             # None: the list was opened and left.
             return see.everything(name, project) if project else [gr.skip() for _ in everything]
 
-        demo.load(event(see.everything), [chosen, runs_part.selected], everything, js=JS_OF_URL, **QUICK)
-        chosen.input(event(other_project), [chosen], everything, js=JS_OTHER_PROJECT, **QUICK)
+        demo.load(event(see.everything), [chosen, runs_part.selected], everything, js=JS_OF_URL, **LOOK)
+        chosen.input(event(other_project), [chosen], everything, js=JS_OTHER_PROJECT, **LOOK)
         # Walking through all feedback takes a while in a large project: beside everything else, one at a time.
         gr.on(
             [chosen.change, runs_head.select],
             event(see.preview),
             [chosen, runs_part.kind],
             [runs_part.preview, runs_part.says],
-            show_progress="hidden",
-            api_visibility="private",
             concurrency_limit=1,
+            **SLOW_LOOK,
         )
         here = [chosen, runs_part.selected]
-        runs_head.select(event(see.runs), here, runs_part.outputs, **QUICK)
-        models_head.select(event(see.models), [chosen, models_part.selected], models_part.outputs, **QUICK)
-        data_head.select(event(see.data), [chosen], data_part.outputs, **QUICK)
-        users_head.select(event(see.users), None, users_part.outputs, **QUICK)
-        project_head.select(event(see.project), [chosen], project_part.outputs, **QUICK)
+        runs_head.select(event(see.runs), here, runs_part.outputs, **LOOK)
+        models_head.select(event(see.models), [chosen, models_part.selected], models_part.outputs, **LOOK)
+        data_head.select(event(see.data), [chosen], data_part.outputs, **LOOK)
+        users_head.select(event(see.users), None, users_part.outputs, **LOOK)
+        project_head.select(event(see.project), [chosen], project_part.outputs, **LOOK)
     demo.queue(api_open=False, default_concurrency_limit=4, max_size=200)
     return demo
 

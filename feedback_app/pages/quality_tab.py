@@ -14,7 +14,7 @@ from feedback_app.handlers.quality import QualityView
 from feedback_app.i18n import clock, later, said, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
-from feedback_app.pages.wiring import event
+from feedback_app.pages.wiring import SLOW_LOOK, event
 from storage.errors import FeedbackError
 from storage.quality import Person, Question, Report, Share
 from storage.quality.reading import Writer
@@ -42,7 +42,7 @@ class QualityTab:
             except FeedbackError as error:
                 return render.note(said(error), "bad")
 
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 1}
+        quiet: dict[str, Any] = {"concurrency_limit": 1, **SLOW_LOOK}
         opened = event(look)
         head.select(opened, [self.project], [self.figures], concurrency_id="quality", **quiet)
         self.project.change(

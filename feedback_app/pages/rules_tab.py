@@ -13,7 +13,7 @@ from feedback_app.handlers.rules import NEW, RulesView
 from feedback_app.i18n import later, listed, plural, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
-from feedback_app.pages.wiring import QUEUED, event
+from feedback_app.pages.wiring import LOOK, QUEUED, event
 from storage.enums import RuleState
 from storage.models import Rule
 from storage.quality.shares import Share
@@ -156,10 +156,9 @@ class RulesTab:
             return event(rule_switched)
 
         busy: dict[str, Any] = {"concurrency_limit": 2, **QUEUED}
-        quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        head.select(event(rules_seen), [self.project], self.outputs, **quiet)
-        self.project.change(event(rules_seen), [self.project], self.outputs, js=_JS_IF_SEEN, **quiet)
-        self.chosen.input(event(rules_seen), [self.project, self.chosen], self.outputs, **quiet)
+        head.select(event(rules_seen), [self.project], self.outputs, **LOOK)
+        self.project.change(event(rules_seen), [self.project], self.outputs, js=_JS_IF_SEEN, **LOOK)
+        self.chosen.input(event(rules_seen), [self.project, self.chosen], self.outputs, **LOOK)
         fields = [self.name, self.instruction, self.phrases, self.sources, self.position]
         self.save.click(event(rule_saved), [self.project, self.chosen, *fields], self.outputs, **busy)
         self.test.click(event(scope_tried), [self.project, self.phrases, self.sources], [self.fits], **busy)

@@ -15,7 +15,7 @@ from feedback_app.handlers.runs import AUTO, RunsView, RunView
 from feedback_app.i18n import later, listed, message, named, sentence, t
 from feedback_app.pages import cycle_part, evaluation_part, render
 from feedback_app.pages.render import Markup, Row
-from feedback_app.pages.wiring import QUEUED, QUICK, event
+from feedback_app.pages.wiring import LOOK, QUEUED, event
 from storage.auto import Choice
 from storage.enums import RunKind, RunStatus, Split
 from storage.models import Run
@@ -128,10 +128,10 @@ class RunsTab:
             return says(kind, choice if kind == AUTO else None)
 
         here = [self.project, self.selected]
-        self.kind.input(event(explain), [self.project, self.kind], [self.says], **QUICK)
+        self.kind.input(event(explain), [self.project, self.kind], [self.says], **LOOK)
         form = [self.project, self.kind, self.epochs, self.rate, self.beta, self.more]
-        self.timer.tick(event(look), here, self.outputs, **QUICK)
-        self.select.click(event(look), here, self.outputs, js="(p) => [p, window.feedback.chosen.run]", **QUICK)
+        self.timer.tick(event(look), here, self.outputs, **LOOK)
+        self.select.click(event(look), here, self.outputs, js="(p) => [p, window.feedback.chosen.run]", **LOOK)
         begun = self.start.click(event(start), form, self.outputs, concurrency_limit=2, **QUEUED)
         begun.success(None, [self.selected], None, js="(run) => window.feedback.keep('run', run)")
         self.resume.click(event(resume), here, self.outputs, concurrency_limit=2, **QUEUED)

@@ -15,7 +15,7 @@ from feedback_app.i18n import later, message, named, plural, sentence, t
 from feedback_app.pages import render
 from feedback_app.pages.interval_plot import Scale, draw
 from feedback_app.pages.render import Markup, Row
-from feedback_app.pages.wiring import event
+from feedback_app.pages.wiring import SLOW_LOOK, event
 from storage.enums import BlindTestState, VersionStatus
 from storage.live_figures import NAMES, Live
 from storage.models import Alert, utc_now
@@ -45,10 +45,9 @@ class ServicePart:
             return values(handlers.see_service(ctx, name, chosen, version))
 
         asked = {"fn": event(people_said), "inputs": [project, selected], "outputs": self.outputs}
-        quietly = {"show_progress": "hidden", "api_visibility": "private"}
-        gr.on(list(seen), **asked, **quietly, concurrency_limit=1)
+        gr.on(list(seen), **asked, **SLOW_LOOK, concurrency_limit=1)
         for one in done:
-            one.success(**asked, **quietly, concurrency_limit=1)
+            one.success(**asked, **SLOW_LOOK, concurrency_limit=1)
 
     @property
     def outputs(self) -> list[Any]:

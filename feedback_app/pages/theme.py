@@ -123,7 +123,7 @@ def make_theme() -> gr.themes.Base:
     )
 
 
-# Scripts of a page beside pages.js and its own, in the order in which they need each other.
+# Scripts of a page beside pages.js, events.js and its own, in the order in which they need each other.
 _SCRIPTS = {
     "annotate": ("words", "spans", "ranking", "form", "lesson"),
     "mine": ("words", "spans", "ranking", "form", "annotate"),
@@ -148,7 +148,7 @@ def styles(page: str) -> tuple[str, ...]:
 
 def head(page: str) -> str:
     """What goes into the `<head>` of `page`: our icon and scripts, all from this server."""
-    scripts = ("pages", *_SCRIPTS.get(page, ()), page)
+    scripts = ("pages", "events", *_SCRIPTS.get(page, ()), page)
     return '<link rel="icon" href="/static/icon.svg" type="image/svg+xml">' + "".join(
         f'<script src="/static/{name}.js"></script>' for name in scripts
     )

@@ -12,7 +12,7 @@ from feedback_app.handlers.webhooks import WebhooksView
 from feedback_app.i18n import later, listed, message, t
 from feedback_app.pages import render
 from feedback_app.pages.render import Markup, Row
-from feedback_app.pages.wiring import QUEUED, QUICK, event
+from feedback_app.pages.wiring import LOOK, QUEUED, event
 from storage.models import Webhook, WebhookDelivery
 from storage.webhooks import WebhookEvent
 
@@ -68,9 +68,9 @@ class WebhooksPart:
             return _values(handlers.remove_webhook(ctx, name, project, selected))
 
         here, outputs = [self.project, self.selected], [self.selected, self.shown]
-        self.project.change(event(webhooks_seen), here, outputs, **QUICK)
-        self.selected.input(event(webhooks_seen), here, outputs, **QUICK)
-        self.look.click(event(webhooks_seen), here, outputs, **QUICK)
+        self.project.change(event(webhooks_seen), here, outputs, **LOOK)
+        self.selected.input(event(webhooks_seen), here, outputs, **LOOK)
+        self.look.click(event(webhooks_seen), here, outputs, **LOOK)
         given = [self.project, self.url, self.events]
         self.add.click(event(webhook_added), given, [*outputs, self.url], concurrency_limit=2, **QUEUED)
         self.switch.click(event(webhook_switched), here, outputs, concurrency_limit=2, **QUEUED)

@@ -22,6 +22,10 @@ QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 # is checked by the handlers anyway; what goes out has the form that the component's script takes.
 AS_IS: dict[str, Any] = {"preprocess": False, "postprocess": False}
 QUEUED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once"}
+# For what only reads, on a page where people also do something: asked for again while it is under way, it looks once
+# more, and static/events.js lets it put nothing over what was asked for later. A slow one goes through the queue.
+LOOK: dict[str, Any] = {**QUICK, "trigger_mode": "always_last"}
+SLOW_LOOK: dict[str, Any] = {**QUEUED, "trigger_mode": "always_last"}
 
 
 def event(function: Callable[..., Any]) -> Callable[..., Any]:

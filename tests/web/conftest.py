@@ -160,11 +160,12 @@ Visit = Callable[..., AbstractContextManager[Any]]
 
 @pytest.fixture
 def visit(house: House, address: str, open_browser: Any) -> Visit:
-    """`with visit(name, "/annotate/") as page:` opens a page in Chromium, signed in."""
+    """`with visit(name, "/annotate/") as page:` opens a page in Chromium, signed in; `script` runs before its own."""
 
     @contextmanager
-    def opened(name: str, path: str, **size: Any) -> Iterator[Any]:
+    def opened(name: str, path: str, script: str = "", **size: Any) -> Iterator[Any]:
         with open_browser(**size) as page:
+            page.add_init_script(script)
             page.context.add_cookies([{"name": COOKIE, "value": house.cookie(name), "url": address, "httpOnly": True}])
             page.goto(address + path)
             yield page

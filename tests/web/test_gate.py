@@ -30,16 +30,29 @@ def candidate(house):
         return project.name
 
 
-def _judge(page, judged):
-    """Press Judge, and look at the version again: what the page asked for before may arrive after the verdict."""
-    for _ in range(3):
-        page.click("#op-judge")
-        try:
-            wait_for(judged, seconds=20)
-            break
-        except AssertionError:  # the press fell into the moment in which the page took in other outputs
-            continue
-    page.click("tr[data-version=policy-v1]")
+# What the queue says comes late while `late` (milliseconds) is set; the function named `held` is answered at `letGo()`.
+SLOW = """
+const soon = window.fetch.bind(window);
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+window.fetch = async (...args) => {
+  const response = await soon(...args);
+  const address = String(args[0].url ?? args[0]);
+  if (address.includes("/run/")) {
+    const { fn_index: id } = JSON.parse(args[1].body);
+    const { api_name: name } = gradio_config.dependencies.find((one) => one.id === id);
+    if (name === window.held) await new Promise((done) => (window.letGo = done));
+  }
+  if (!address.includes("/queue/data")) return response;
+  const late = new TransformStream({
+    async transform(chunk, controller) {
+      await wait(window.late || 0);
+      controller.enqueue(chunk);
+    },
+  });
+  const made = new Response(response.body.pipeThrough(late), { headers: response.headers });
+  return Object.defineProperty(made, "url", { value: response.url });
+};
+"""
 
 
 def test_a_candidate_is_judged_and_promoted_on_the_page(house, visit, picture, candidate):
@@ -50,15 +63,21 @@ def test_a_candidate_is_judged_and_promoted_on_the_page(house, visit, picture, c
             result = gate.latest_result(session, version)
             return version.status.value, result.verdict.value if result else None, gate.gate_settings(project).win_rate
 
-    with visit(house.person(Role.OPERATOR), url_of(candidate, "operate")) as page:
+    with visit(house.person(Role.OPERATOR), url_of(candidate, "operate"), script=SLOW) as page:
+        page.wait_for_selector("#op-run-head h3, #op-run-head p")
+        page.evaluate("window.held = 'models'")
         page.get_by_role("tab", name="Models").click()
         page.get_by_text("There is an evaluation that was not judged yet: press Judge.").first.wait_for()
         page.click("#op-bars button")
         page.get_by_label("Win rate above").fill("0.6")
+        page.evaluate("window.late = 1000")
         page.click("#op-save-bars")
-        page.get_by_text("The bars are saved").wait_for()
-        _judge(page, lambda: state()[1] == "inconclusive")
+        wait_for(lambda: state()[2] == 0.6)
+        page.click("#op-judge")  # before the page hears that the bars are saved
+        page.evaluate("window.late = 0")
         page.locator("#op-gate .op-badge[data-status=inconclusive]").first.wait_for()
+        page.evaluate("letGo(); new Promise((done) => setTimeout(done, 300))")  # a look that is older than the verdict
+        assert page.locator("#op-gate .op-badge[data-status=inconclusive]").first.is_visible()
         assert state() == ("candidate", "inconclusive", 0.6)
         page.locator("[data-panel=op-decide-panel]").dispatch_event("click")  # a toast may lie over it
         page.locator("#op-decide-panel").get_by_text("takes a reason").wait_for()
@@ -68,7 +87,7 @@ def test_a_candidate_is_judged_and_promoted_on_the_page(house, visit, picture, c
         page.get_by_label("Win rate above").fill("0.5")
         page.click("#op-save-bars")
         wait_for(lambda: state()[2] == 0.5)
-        _judge(page, lambda: state()[1] == "pass")
+        page.click("#op-judge")
         page.locator("#op-gate h3 .op-badge[data-status=pass]").wait_for()
         plots = page.locator("#op-gate svg.op-interval")
         assert plots.count() == 6
