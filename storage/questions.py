@@ -40,6 +40,7 @@ from storage.models import (
     utc_now,
 )
 from storage.standings import PAUSED, Stage, stage
+from storage.windows import belongs
 
 _NEXT = 20  # reviews to choose from: people at work in the same minute rarely get the same one
 
@@ -191,7 +192,7 @@ def _resolutions(project: Project, user: User) -> Select[Resolution]:
         .join(Critique, Critique.id == Resolution.critique_id)
         .join(Annotation, Annotation.id == Critique.annotation_id)
         .where(
-            Item.project_id == project.id,
+            belongs(Item.project_id, project),
             Item.owner_id == user.id,
             Resolution.verdict.is_(None),
             live_annotation(),

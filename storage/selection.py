@@ -6,8 +6,8 @@ Three ways to choose, mixed by the project's `AnnotationSettings`:
   from there on, beyond the end from the beginning again. An item behind a gap is a little more probable; the
   propensity says by how much, exactly.
 - repeat (`repeat_share`): an item with as many annotations as wanted, by others, uniformly from those of the newest
-  `REPEATS` such items that this person may judge; it gets one place more (`Item.wanted`). Only with an overlap of 1:
-  a higher one has every item judged twice anyway. Where nothing is to be repeated, and with a higher overlap, the
+  `looks.REPEATS` such items that this person may judge; it gets one place more (`Item.wanted`). Only with an overlap
+  of 1: a higher one has every item judged twice anyway. Where nothing is to be repeated, and with a higher overlap, the
   share goes to the last way.
 - the rest: of the newest `NEWEST` free items those that reward models have scored, highest disagreement times novelty
   first (`storage.scores`); without such scores the oldest free item.
@@ -28,44 +28,25 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    CompoundSelect,
-    Select,
-    String,
-    and_,
-    bindparam,
-    case,
-    exists,
-    func,
-    literal_column,
-    or_,
-    select,
-    union_all,
-)
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from storage import checks
-from storage.asked import Asked, is_, live_leases, look_at
+from storage.asked import Asked, live_leases, look_at
 from storage.configs import AnnotationSettings, parse
 from storage.engine import writes_alone
-from storage.enums import AnnotationStatus, AssignmentStatus, ItemStatus, ModelKind, SelectionReason
-from storage.models import Annotation, Assignment, Item, ModelVersion, Project, User
+from storage.enums import ItemStatus, SelectionReason
+from storage.looks import DICE_BITS, NO_LIMIT, PLAIN, RANGED, REPEATABLE, UNLOCKED, Way, below, look
+from storage.models import Item, Project, User
 from storage.scores import ensemble, priorities
 
 NEWEST = 64
-REPEATS = 256
 _OLDEST = 16  # alternatives where others take the oldest in the same instant
 _TRIES = 30
 _PAUSE_SECONDS = 0.01
 _LAST_ID = 2**31 - 1
-_DICE_BITS = 31  # of a random start: as fine as ids can be
-_NO_LIMIT = 2**31 - 1
-_CLOSED = (AssignmentStatus.SUBMITTED, AssignmentStatus.SKIPPED, AssignmentStatus.PRACTISED)
 
 
 class Chosen(NamedTuple):
@@ -87,7 +68,7 @@ def choose(session: Session, project: Project, user: User, now: datetime, rng: r
     settings = parse(AnnotationSettings, project.annotation_settings or {})
     for _ in range(_TRIES):
         place = rng.random()
-        seen = queue.look(settings, place < settings.random_share, rng.getrandbits(_DICE_BITS))
+        seen = queue.look(settings, place < settings.random_share, rng.getrandbits(DICE_BITS))
         wanted, reason = queue.wanted(seen)
         if not wanted:
             return None
@@ -175,14 +156,18 @@ class _Queue:
 
     def _newest(self, start: int, limit: int) -> dict[int, int]:
         """Free items from `start` down, newest first: their prompts by id."""
-        return dict(self.session.connection().execute(_DOWNWARDS, self._values(start=start, limit=limit)).all())
+        statement = below(self._way())
+        return dict(self.session.connection().execute(statement, self._values(start=start, limit=limit)).all())
+
+    def _way(self) -> Way:
+        return PLAIN if writes_alone(self.session) else RANGED
 
     def look(self, settings: AnnotationSettings, by_chance: bool, dice: int) -> _Seen:
         """All that a choice rests on; what stands around a random start, which `dice` throws, where it is asked for."""
         repeats = settings.repeat_share > 0 and self.project.overlap == 1
         # Alternatives are for what others lock in the same instant.
         most = 1 if writes_alone(self.session) else _OLDEST
-        statement = _look(most, settings.random_share > 0, by_chance, repeats)
+        statement = look(self._way(), most, settings.random_share > 0, by_chance, repeats)
         found: dict[str, list[int]] = defaultdict(list)
         for what, number in self.session.connection().execute(statement, self._values(dice=dice)):
             found[what].append(number)
@@ -218,11 +203,11 @@ class _Queue:
 
     def repeats(self) -> list[int]:
         """Judged items that this person may judge as well."""
-        return list(self.session.scalars(select(_REPEATS.c.id).order_by(_REPEATS.c.id), self._values()))
+        return list(self.session.scalars(select(REPEATABLE.c.id).order_by(REPEATABLE.c.id), self._values()))
 
     def lock(self, item_id: int, *, repeat: bool = False) -> _Locked | None:
         """Lock the item, unless another transaction holds it or has filled it since; a repeat gets its place."""
-        item = self.session.scalar(_UNLOCKED, {"item": item_id})
+        item = self.session.scalar(UNLOCKED, {"item": item_id})
         if item is None:
             return None
         places = self.project.overlap + 1 if repeat else _places(item, self.project.overlap)
@@ -247,7 +232,7 @@ class _Locked(NamedTuple):
 
 def _places(item: Item, overlap: int) -> int:
     if item.gold is not None:  # for as many as are to be checked by it
-        return _NO_LIMIT
+        return NO_LIMIT
     return overlap if item.wanted is None else item.wanted
 
 
@@ -259,114 +244,3 @@ def has_room(session: Session, item: Item, user: User, now: datetime) -> bool:
 def places(session: Session, item: Item) -> int:
     """How many annotators an item is for: its own number, or else the project's overlap; a gold item is for all."""
     return _places(item, session.get_one(Project, item.project_id).overlap)
-
-
-# --- the statements, built once: building them anew costs more than they take ---
-
-# Constants stand in the text. PostgreSQL then knows what they are when it plans a statement for all values to come;
-# of constants that come as values it thinks so little that it plans anew each time, which takes longer than reading.
-_ZERO, _ONCE = (literal_column(str(number), Item.id.type) for number in (0, 1))
-
-
-def _taken(item_id: InstrumentedAttribute[int] | ColumnElement[int]) -> ColumnElement[int]:
-    """How many others hold the item; more than any item has places where the person is done with it."""
-    own = Assignment.user_id == bindparam("user")
-    closed = and_(own, or_(*(is_(Assignment.status, closed) for closed in _CLOSED)))
-    live = and_(~own, is_(Assignment.status, AssignmentStatus.LEASED), Assignment.expires_at > bindparam("now"))
-    full = literal_column(str(_NO_LIMIT), Item.id.type)
-    return (
-        select(func.coalesce(func.sum(case((own, full), else_=_ONCE)), _ZERO))
-        .where(Assignment.item_id == item_id, or_(closed, live))
-        .scalar_subquery()
-    )
-
-
-def _unjudged(
-    item_id: InstrumentedAttribute[int] | ColumnElement[int], judged: InstrumentedAttribute[int] | ColumnElement[int]
-) -> ColumnElement[bool]:
-    """The person has not judged the item; also not without an assignment, as what is imported.
-
-    Where nobody has there is nothing to look for. Counted: for an EXISTS PostgreSQL reads all that the person ever
-    judged, to compare the items with it.
-    """
-    # The person is no condition of the search: it costs the same for everybody, and is planned once for all.
-    theirs = select(func.count().filter(Annotation.user_id == bindparam("user"))).where(
-        Annotation.item_id == item_id,
-        Annotation.superseded_at.is_(None),
-        Annotation.withdrawn_at.is_(None),
-        is_(Annotation.status, AnnotationStatus.SUBMITTED),
-    )
-    return or_(judged == _ZERO, theirs.scalar_subquery() == _ZERO)
-
-
-_UNLOCKED = (
-    select(Item)
-    .where(Item.id == bindparam("item"))
-    .with_for_update(skip_locked=True)
-    .execution_options(populate_existing=True)
-)
-# From "open" to "open", and in the order of status and id: PostgreSQL then follows the queue's index. By = and id it
-# would take that of the ids, and walk past everything that is done.
-_WAITING = literal_column(f"'{ItemStatus.OPEN.value}'", Item.status.type)
-_OPEN = and_(Item.project_id == bindparam("project"), Item.status.between(_WAITING, _WAITING))
-_OLDEST_FIRST, _NEWEST_FIRST = (Item.status, Item.id), (Item.status.desc(), Item.id.desc())
-_FREE = select(Item.id, Item.prompt_id).where(
-    _OPEN,
-    Item.gold.is_(None),
-    or_(Item.owner_id.is_(None), Item.owner_id == bindparam("user")),
-    _unjudged(Item.id, Item.judged),
-    Item.judged + _taken(Item.id) < func.coalesce(Item.wanted, bindparam("overlap")),
-)
-_DOWNWARDS = _FREE.where(Item.id <= bindparam("start")).order_by(*_NEWEST_FIRST).limit(bindparam("limit"))
-
-_JUDGED = (
-    select(Item.id, Item.judged)
-    .where(
-        Item.project_id == bindparam("project"),
-        is_(Item.status, ItemStatus.DONE),
-        Item.gold.is_(None),
-        Item.owner_id.is_(None),
-    )
-    .order_by(Item.id.desc())
-    .limit(literal_column(str(REPEATS)))
-    .subquery()
-)
-_REPEATS = (
-    select(_JUDGED.c.id)
-    .where(
-        _JUDGED.c.judged > _ZERO,
-        _unjudged(_JUDGED.c.id, _JUDGED.c.judged),
-        _JUDGED.c.judged + _taken(_JUDGED.c.id) < bindparam("overlap") + _ONCE,
-    )
-    .subquery()
-)
-_LOW, _HIGH = (select(Item.id).where(_OPEN).order_by(*order).limit(_ONCE) for order in (_OLDEST_FIRST, _NEWEST_FIRST))
-_FIRST, _LAST = _LOW.scalar_subquery(), _HIGH.scalar_subquery()
-_START = _FIRST + bindparam("dice", type_=BigInteger) * (_LAST - _FIRST + 1) // 2**_DICE_BITS
-_REWARDS = exists().where(ModelVersion.project_id == bindparam("project"), is_(ModelVersion.kind, ModelKind.REWARD))
-
-
-def _part(what: str, numbers: Select[*tuple[Any, ...]], most: int | None = None) -> Select[Any]:
-    """Rows of a statement of many parts: which part it is, and the first column of `numbers`."""
-    # A limit that stands in the statement: PostgreSQL would plan anew each time for one that comes as a value.
-    found = (numbers if most is None else numbers.limit(literal_column(str(most)))).subquery()
-    return select(literal_column(f"'{what}'", String), next(iter(found.c)))
-
-
-@lru_cache
-def _look(most: int, last: bool, by_chance: bool, repeats: bool) -> CompoundSelect[Any]:
-    """One statement for all that is to be seen: each costs as much as the reading of a hundred rows."""
-    parts = [
-        _part("low", _LOW),
-        _part("high", _HIGH),
-        _part("rewards", select(_ONCE.label("one")).where(_REWARDS)),
-        _part("oldest", _FREE.order_by(*_OLDEST_FIRST), most),
-    ]
-    if last:
-        parts.append(_part("last", _FREE.order_by(*_NEWEST_FIRST), 1))
-    if by_chance:
-        parts.append(_part("from start", _FREE.where(Item.id >= _START).order_by(*_OLDEST_FIRST), 1))
-        parts.append(_part("below start", _FREE.where(Item.id < _START).order_by(*_NEWEST_FIRST), 1))
-    if repeats:
-        parts.append(_part("repeats", select(_ONCE.label("one")).where(exists(select(_REPEATS.c.id)))))
-    return union_all(*parts)
