@@ -69,6 +69,7 @@ def _training_job(session: Session, run: Run, config: dict[str, Any], folder: Ru
         base_model=run.project.base_model or place.default_base_model,
         parent_version=parent.name if parent else None,
         snapshot_hash=run.snapshot.content_hash,
+        cache=str(place.home.absolute() / "cache" / Path(run.snapshot.folder).name),
         seed=run.seed,
         sampling=parse(SamplingSettings, run.project.sampling).plain(),
         templates=parse(AnnotationSettings, run.project.annotation_settings or {}).templates.model_dump(),

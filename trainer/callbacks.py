@@ -192,6 +192,10 @@ class WatchedTrainer(Watched):
         batch = args.train_batch_size * args.gradient_accumulation_steps
         return EpochSampler(list(data["length"]), batch, args.data_seed if args.data_seed is not None else args.seed)
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        lengths = eval_dataset["length"]
+        return sorted(range(len(lengths)), key=lambda place: -lengths[place])  # figures are means: no order counts
+
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Note the size of each evaluation batch, see `log`."""
         self._eval_sizes.append(len(inputs["input_ids"]) // self.sequences_per_row)

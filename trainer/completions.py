@@ -29,7 +29,8 @@ def completion_form(noun: str, prompt: Prompted | None = None) -> Form:
             for row, before, after, ids, both in zip(rows, prompts, completions, alone, whole, strict=True)
         ]
 
-    return Form(noun, {"prompt_ids": "ids", "completion_ids": "ids", "label": "bool"}, tokenise)
+    columns = {"prompt_ids": "ids", "completion_ids": "ids", "label": "bool"}
+    return Form(noun, columns, tokenise, kept=prompt is None)
 
 
 def _row(

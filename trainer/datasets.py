@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,10 @@ from storage.enums import Split
 from storage.errors import NotEnoughData, NotFound, StoreUnavailable
 from storage.models import Message
 from trainer.folder import RunFolder
+from trainer.kept import keep, key_of, take, tokenizer_key
 
 MIN_PROMPT_TOKENS = 16
+_RULES = 1  # of what becomes tokens; another number, and no run takes tokens that were made before
 GPU_LENGTH, CPU_LENGTH = 1024, 512
 
 
@@ -68,6 +71,7 @@ class Form:
     noun: str
     columns: dict[str, str]  # beside those of every form: "ids", "bool" or "number"
     tokenise: Callable[[Any, list[dict[str, Any]], int], list[TokenRow | str]]  # a text: why the row is left out
+    kept: bool = False  # the tokens follow from the rows and the tokenizer alone: later runs may have them too
 
 
 class Fitted(NamedTuple):
@@ -254,26 +258,50 @@ PAIRS = Form(
     "pairs",
     {"prompt_ids": "ids", "chosen_ids": "ids", "rejected_ids": "ids", "first_wins": "bool", "prompt_number": "number"},
     _pair_rows,
+    kept=True,
 )
 """Preference pairs; first_wins: the chosen completion was stored before the rejected one; prompt_number: from its
 prompt's content."""
 
 
-def tokenised(folder: RunFolder, split: Split, tokenizer: Any, max_length: int, form: Form = PAIRS) -> tuple[Any, Fit]:
+def tokenised(
+    folder: RunFolder, split: Split, tokenizer: Any, max_length: int, form: Form = PAIRS, kept: Path | None = None
+) -> tuple[Any, Fit]:
     """The `datasets.Dataset` of one split: the form's columns, weight, length, and row: one number for each row kept.
 
     Tokenised once into a file of the run folder: a resumed run, and TRL's cache of reference log-probabilities which is
-    keyed by that file, find it again. Memory does not grow with the data.
+    keyed by that file, find it again. `kept`: where another run may have left it, and where it is left for others.
+    Memory does not grow with the data.
     """
     from datasets import Dataset
 
-    arrow = folder.path / "tokens" / f"{split.value}.arrow"
+    arrow = tokens_file(folder, split)
     report = arrow.with_suffix(".json")
     if not report.exists():  # written last
         arrow.parent.mkdir(exist_ok=True)
-        fit = _write_tokens(folder, split, tokenizer, max_length, arrow, form)
-        report.write_text(json.dumps(asdict(fit)))
+        found = take(kept, arrow) if kept is not None else None
+        if found is not None:
+            folder.say(f"{split.value}: tokens of an earlier run are taken")
+        else:
+            found = asdict(_write_tokens(folder, split, tokenizer, max_length, arrow, form))
+            if kept is not None:
+                keep(kept, arrow, found, folder.say)
+        report.write_text(json.dumps(found))
     return Dataset.from_file(str(arrow)), Fit(**json.loads(report.read_text()))
+
+
+def tokens_file(folder: RunFolder, split: Split) -> Path:
+    """The tokens of a split, in the run folder."""
+    return folder.path / "tokens" / f"{split.value}.arrow"
+
+
+def _kept_tokens(folder: RunFolder, tokenizer: Any, max_length: int, form: Form) -> str | None:
+    """The beginning of the paths under which runs share tokens; None: they do not."""
+    cache, rendering = folder.job().cache, tokenizer_key(tokenizer)
+    if cache is None or rendering is None or not form.kept:
+        return None
+    versions = [version(name) for name in ("transformers", "tokenizers", "datasets")]
+    return f"{cache}/tokens-{key_of(_RULES, rendering, max_length, form.noun, form.columns, *versions)}"
 
 
 def features_of(form: Form) -> Any:
@@ -318,8 +346,10 @@ def load_splits(
     """The tokenised splits that hold at least one row, and the fit report; refuses an empty training split."""
     data: dict[Split, Any] = {}
     fits: dict[str, Any] = {}
+    shared = _kept_tokens(folder, tokenizer, max_length, form)
     for split in Split:
-        dataset, fit = tokenised(folder, split, tokenizer, max_length, form)
+        kept = None if shared is None else Path(f"{shared}-{split.value}.arrow")
+        dataset, fit = tokenised(folder, split, tokenizer, max_length, form, kept)
         fits[split.value] = asdict(fit)
         folder.say(f"{split.value}: {fit.sentence(form.noun)}")
         if fit.kept:

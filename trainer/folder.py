@@ -56,6 +56,7 @@ class Job(BaseModel):
     evaluated: str | None = None  # evaluate: the version, one of `adapters`, or of `rewards`
     against: str | None = None  # evaluate: what it is compared with
     formats: list[str] = Field(default_factory=list)  # evaluate: storage.formats
+    cache: str | None = None  # what runs on the same snapshot share, trainer.kept
 
 
 @dataclass(frozen=True)

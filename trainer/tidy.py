@@ -1,7 +1,8 @@
 """What nobody needs any more goes: checkpoints by policy, and what a kill left half written.
 
 The checkpoints of a run that succeeded go at once: its adapter is published. Those of a run that failed or was
-cancelled stay for some days, so that it can go on (`feedback-app runs resume`). Runs under way are left alone.
+cancelled stay for some days, so that it can go on (`feedback-app runs resume`). Runs under way are left alone. What
+runs on one snapshot share (`trainer.kept`) goes a month after it was last used, or with the snapshot's files.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from storage.models import Run, utc_now
 log = logging.getLogger(__name__)
 
 HALF_WRITTEN = timedelta(days=1)  # nobody writes one file for so long
+UNUSED = timedelta(days=30)  # since a run took something that an earlier one had kept
 
 
 def tidy(sessions: sessionmaker[Session], home: Path, keep: timedelta, now: datetime | None = None) -> list[Path]:
@@ -29,6 +31,7 @@ def tidy(sessions: sessionmaker[Session], home: Path, keep: timedelta, now: date
     moment = now or utc_now()
     removed = [path for path in _checkpoints_due(sessions, home, moment - keep) if _remove(path)]
     removed += [path for path in _half_written(home, moment - HALF_WRITTEN) if _remove(path)]
+    removed += [path for path in _kept_in_vain(home, moment - UNUSED) if _remove(path)]
     if removed:
         log.info("tidied: %s", ", ".join(str(path.relative_to(home)) for path in removed))
     return removed
@@ -51,6 +54,16 @@ def _half_written(home: Path, before: datetime) -> list[Path]:
     """Temporary names of `storage.artifacts` and of snapshots, and adapters that were not published."""
     found = [*home.glob("artifacts/**/.*.tmp"), *home.glob("tmp/snapshot-*"), *home.glob("runs/*/out.partial")]
     return [path for path in found if _touched(path) < before.timestamp()]
+
+
+def _kept_in_vain(home: Path, before: datetime) -> list[Path]:
+    """What runs on a snapshot share, unused for long, or left when its files went: these hold people's words too."""
+    snapshots = home / "artifacts" / "snapshots"
+    return [
+        path
+        for path in home.glob("cache/*")
+        if _touched(path) < before.timestamp() or not (snapshots / path.name).is_dir()
+    ]
 
 
 def _touched(path: Path) -> float:

@@ -64,8 +64,12 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
         peft_config=adapter_config(config, "CAUSAL_LM"),
         callbacks=[watch, *early_stopping(config, data)],
     )
+    trainer.ahead = data.get(Split.TEST)
+    trainer.take_reference(base)
     train(folder, trainer)
-    return finish(folder, trainer, watch, data, device) | {"fit": fit}
+    figures = finish(folder, trainer, watch, data, device)
+    trainer.keep_reference()
+    return figures | {"fit": fit}
 
 
 @dataclass

@@ -128,7 +128,7 @@ class WeightedRewardTrainer(WatchedTrainer, RewardTrainer):
         super().__init__(folder=folder, model=model, args=args, **kwargs)
 
     def rewards_of(self, dataset: Any) -> Floats:
-        """What each head gave the pairs of an evaluated dataset: [2 pairs, heads], the chosen completions first."""
+        """What each head gave the pairs of an evaluated dataset, longest first: [2 pairs, heads], chosen first."""
         return self._rewards[id(dataset)]
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
