@@ -3,7 +3,8 @@
 A reward model that was evaluated has a temperature, fitted on validation pairs and reported on test pairs
 (`trainer.calibration`): p(A is better than B) = sigmoid((r_A - r_B) / T), with the mean reward of its heads. Its heads
 are taken to err independently on two completions, as in `storage.scores`: one standard deviation of the difference
-below and above makes the range. Nobody who judges may see any of it: it would say what to answer.
+below and above makes the range. It would say what to answer: annotators see none of it, and an operator who is asked a
+question has to unfold it.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class Question:
     critiques: list[Said]
     old: str
     new: str
+    pair: tuple[int, int]  # the completions that they are, `new` first
     version: str | None  # who wrote `new`, where it is one of the project's versions
     held_out: bool = False
 
@@ -239,6 +240,7 @@ def _resolution_question(session: Session, project: Project, row: Resolution) ->
         critiques=[said],
         old=old.text,
         new=new.text,
+        pair=(new.id, old.id),
         version=session.get_one(ModelVersion, row.version_id).name,
         held_out=row.held_out,
     )
@@ -262,5 +264,6 @@ def _review_question(session: Session, project: Project, row: Refinement) -> Que
         critiques=said,
         old=old.text,
         new=new.text,
+        pair=(new.id, old.id),
         version=version.name if version else None,
     )

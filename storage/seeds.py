@@ -32,7 +32,10 @@ class Spread(NamedTuple):
 
 
 class OverSeeds(NamedTuple):
-    """Versions that differ in their seed alone, oldest first, and the figures that at least two of them have."""
+    """Versions that differ in their seed alone, oldest first, and the figures that at least two of them have.
+
+    They are those whose figures count; where fewer than two do, all of them.
+    """
 
     versions: list[str]
     seeds: list[int]
@@ -51,15 +54,18 @@ def over_seeds(session: Session, version: ModelVersion) -> OverSeeds | None:
         return None
     own = latest_evaluation(session, version)
     values: dict[str, list[float]] = {}
-    for one, _ in alike:
+    counted = []
+    for one, run in alike:
         found = latest_evaluation(session, one)
         if own is None or found is None or found.champion_id != own.champion_id:
             continue
-        for name, figure in figures(found).items():
-            if figure.value is not None:
-                values.setdefault(name, []).append(figure.value)
+        known = {name: figure.value for name, figure in figures(found).items() if figure.value is not None}
+        for name, value in known.items():
+            values.setdefault(name, []).append(value)
+        counted += [(one, run)] if known else []
     spreads = {name: _spread(held) for name, held in values.items() if len(held) > 1}
-    return OverSeeds([one.name for one, _ in alike], [run.seed for _, run in alike], spreads)
+    told = counted if spreads else alike
+    return OverSeeds([one.name for one, _ in told], [run.seed for _, run in told], spreads)
 
 
 def groups(session: Session, versions: Iterable[ModelVersion]) -> list[OverSeeds]:

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
+from sqlalchemy.orm import Session
+
 from feedback_app import policies
 from feedback_app.handlers.context import Context
-from storage import members, questions
+from storage import members, projects, questions
+from storage.chances import Chances, chances
 from storage.enums import ItemKind, RefinementStatus, ResolutionVerdict
 from storage.errors import Invalid
+from storage.models import User
 from storage.questions import Question
 from storage.stories import Story, stories
 
@@ -37,6 +41,7 @@ class QuestionView:
     project: str | None
     question: Question | None
     changes: list[Piece]
+    chances: Chances | None = None  # that the new text is better; None: not for this person, or no question
 
 
 def open_question(ctx: Context, name: str | None, project: str | None, item_id: int | None = None) -> QuestionView:
@@ -44,15 +49,22 @@ def open_question(ctx: Context, name: str | None, project: str | None, item_id: 
     with ctx.writing(name, policies.annotate) as (session, user):
         same = questions.question_of(session, item_id, user) if item_id else None
         if same is not None:
-            return QuestionView(same.project, same, word_changes(same.old, same.new))
+            return _view(session, user, same)
         known = members.list_projects(session, user)
         wanted = [one for one in known if one.name == project]
         rest = [one for one in known if one.name != project]
         for one in wanted + rest:
             found = questions.next_question(session, one, user, random.Random())
             if found is not None:
-                return QuestionView(one.name, found, word_changes(found.old, found.new))
+                return _view(session, user, found)
         return QuestionView(project if wanted else None, None, [])
+
+
+def _view(session: Session, user: User, question: Question) -> QuestionView:
+    known = None
+    if user.role in policies.OPERATORS:
+        known = chances(session, projects.get_project(session, question.project), [question.pair])
+    return QuestionView(question.project, question, word_changes(question.old, question.new), known)
 
 
 def answer(ctx: Context, name: str | None, kind: str, item_id: int, verdict: str, text: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What a reward model thinks of two completions, in words for operators; those who judge never see it."""
+"""What a reward model thinks of two completions, in words for operators; annotators never see it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def over(found: Chance, other: str) -> str:
 def of_chosen(found: Chance) -> str:
     """How probably the chosen completion of a pair is the better one."""
     return t("The chosen one is better with a probability of {chance}", chance=probability(found))
+
+
+def of_new(found: Chance) -> str:
+    """How probably what was written anew is better than what was criticised."""
+    return t("The new text is better than the old one with a probability of {chance}", chance=probability(found))
 
 
 def probability(found: Chance) -> str:

@@ -26,9 +26,9 @@ TEMPLATES = {
 {% for line in found.notes %}<p class="muted">{{ line }}</p>{% endfor %}
 {% for one in found.seeds %}<h3>{{ one.title }}</h3>
 {% if one.empty %}<p class="muted">{{ one.empty }}</p>{% else %}
-<div class="scroll of-3" tabindex="0" role="region" aria-label="{{ one.title }}"><table>
+<div class="scroll of-4" tabindex="0" role="region" aria-label="{{ one.title }}"><table>
 <thead><tr><td></td><th scope="col">{{ t("mean") }}</th><th scope="col">{{ t("standard deviation") }}</th>
-<th scope="col">{{ t("range") }}</th></tr></thead>
+<th scope="col">{{ t("range") }}</th><th scope="col">{{ t("n") }}</th></tr></thead>
 <tbody>{% for row in one.rows %}<tr><th scope="row">{{ row[0] }}</th>
 {% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>{% endif %}{% endfor %}
 </section>

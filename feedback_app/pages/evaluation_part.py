@@ -73,7 +73,7 @@ def _seeds(seeds: OverSeeds) -> Markup:
         n=len(seeds.versions),
         versions=listed(seeds.versions),
     )
-    columns = [t("figure"), t("mean"), t("standard deviation"), t("range")]
+    columns = [t("figure"), t("mean"), t("standard deviation"), t("range"), t("n")]
     table = render.table(columns, [Row(list(row)) for row in spread_rows(seeds)], "")
     return Markup(f'<p class="op-muted">{escape(told)}</p>{table}')
 

@@ -14,6 +14,7 @@ from feedback_app.handlers import review
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.review import QuestionView, word_changes
 from feedback_app.i18n import day, said, t
+from feedback_app.pages import chance
 from feedback_app.pages.plain import page
 from feedback_app.security import SignedIn, signed_in
 from storage.enums import ItemKind
@@ -107,6 +108,7 @@ class ReviewRoutes:
             lead=lead,
             view=view,
             verdicts=_verdicts(view),
+            thinks=_thinks(view),
             link=f"?project={quote(view.project)}" if view.project else "",
             typed=typed if same else "",  # never under another question
             **more,
@@ -130,6 +132,15 @@ def _asked(view: QuestionView) -> tuple[str, str]:
         t("Is it fixed?"),
         t("You criticised an answer. This is what {version} writes for the same prompt.", version=found.version),
     )
+
+
+def _thinks(view: QuestionView) -> list[str]:
+    """What a reward model says of the pair, for operators, or why it says nothing."""
+    if view.question is None or view.chances is None:
+        return []
+    known = view.chances.of.get(view.question.pair)
+    told = [chance.of_new(known)] if known else []
+    return [*told, chance.note(view.chances, [view.question.pair])]
 
 
 def _verdicts(view: QuestionView) -> dict[str, str]:

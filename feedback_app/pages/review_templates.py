@@ -23,6 +23,9 @@ TEMPLATES = {
 <p class="text">{% for piece in view.changes %}{% if piece.kind == "gone" %}<del>{{ piece.text }}</del>
 {%- elif piece.kind == "new" %}<ins>{{ piece.text }}</ins>{% else %}{{ piece.text }}{% endif %}{% endfor %}</p>
 </details>
+{% if thinks %}<details class="changes">
+<summary>{{ t("What the reward model says (better read after answering)") }}</summary>
+{% for line in thinks %}<p class="muted">{{ line }}</p>{% endfor %}</details>{% endif %}
 <form method="post" action="/questions/answer" class="answers">
 <input type="hidden" name="item" value="{{ q.item_id }}"><input type="hidden" name="kind" value="{{ q.kind }}">
 <input type="hidden" name="project" value="{{ q.project }}">

@@ -43,6 +43,7 @@ def test_operators_read_how_probably_a_completion_is_better_and_annotators_do_no
         f"/lineage/{where}/{traced.version}#rows": "The chosen one is better with a probability of 7",
         f"/lineage/annotation/{number}": "A is better with a probability of",
         f"/compare/{where}?v=policy-v0&v={traced.version}": "Better than that of policy-v0 with a probability of",
+        f"/questions?project={where}": "The new text is better than the old one with a probability of",
     }
     for page in pages:
         assert "No probabilities: No reward model is there to say" in operator.get(page).text
@@ -64,5 +65,6 @@ def test_operators_read_how_probably_a_completion_is_better_and_annotators_do_no
     annotator = as_user(traced.name)
     for page in ("/questions", "/critiques", "/annotate/", "/mine/"):
         assert "probability" not in annotator.get(page).text
-    for page in pages:
+    assert 'action="/questions/answer"' in annotator.get("/questions").text, "a question was there to be shown"
+    for page in list(pages)[:3]:
         assert annotator.get(page).status_code == 403
