@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         description="Days for which the checkpoints of a run that failed or was cancelled are kept, so that it can go "
         "on; those of a run that succeeded are removed at once.",
     )
-    poll_seconds: float = Field(1.0, gt=0, le=60, description="Seconds between a worker's looks for queued runs.")
+    poll_seconds: float = Field(0.3, gt=0, le=60, description="Seconds between a worker's looks for queued runs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much the log files say: `debug`, `info`, `warning` or `error`."
     )

@@ -56,7 +56,7 @@ class WorkerSettings:
     home: Path
     default_base_model: str = "starter"
     kinds: frozenset[RunKind] = frozenset(RunKind)
-    poll_seconds: float = 1.0
+    poll_seconds: float = 0.3
     device: str = "auto"
     webhook_private: bool = False
     lost_after: timedelta = LOST_AFTER  # a run whose worker was silent for so long is given to another
