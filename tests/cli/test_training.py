@@ -1,12 +1,13 @@
 """`feedback-app train`, `runs` and `models`, without a worker: what is queued, shown, promoted, refused."""
 
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from storage.enums import RunStatus
-from storage.runs import finish_run
+from storage.enums import RunKind, RunStatus
+from storage.runs import claim_run, finish_run
 from tests import factories
 from tests.cli.conftest import Cli, write_pairs
 
@@ -87,6 +88,26 @@ def test_a_queued_run_is_cancelled_at_once_and_only_once(cli: Cli, pairs: Path) 
     assert cli("runs", "cancel", run, "--json").json == {"run": run, "status": "cancelled"}
     again = cli("runs", "cancel", run)
     assert (again.code, "ended" in again.error) == (1, True)
+
+
+def test_who_waits_for_a_run_that_fails_gets_its_reason_and_1(
+    cli: Cli, pairs: Path, store: sessionmaker[Session]
+) -> None:
+    def work() -> None:
+        run = None
+        while run is None:
+            with store.begin() as session:
+                run = claim_run(session, "w", [RunKind.DPO])
+                if run is not None:
+                    finish_run(session, run.id, "w", RunStatus.FAILED, error="loss became NaN at step 3")
+
+    cli("import", pairs, "--project", "care")
+    worker = Thread(target=work, daemon=True)
+    worker.start()
+    failed = cli("train", "dpo", "--project", "care", "--wait", "--json")
+    worker.join(10)
+    assert (failed.code, failed.json["status"], failed.json["model_version"]) == (1, "failed", None)
+    assert failed.json["error"] == "loss became NaN at step 3"
 
 
 def test_the_log_and_the_reason_of_a_failed_run_can_be_read(cli: Cli, store: sessionmaker[Session]) -> None:

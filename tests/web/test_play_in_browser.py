@@ -176,9 +176,17 @@ def _talk(house, name) -> Conversation:
         return session.scalars(select(Conversation).filter_by(user_id=user.id)).one()
 
 
-@pytest.mark.parametrize(("dark", "width"), [(True, 1280), (False, 390)])
-def test_looks_on_a_phone_and_in_the_dark(house, visit, picture, dark, width):
+def test_looks_on_a_phone_and_in_the_dark(house, visit, picture):
     """What a person sees who comes back to completions that they have not judged."""
+
+    def look(page, state):
+        for dark, width in ((True, 1280), (False, 390)):
+            page.emulate_media(color_scheme="dark" if dark else "light")
+            page.set_viewport_size({"width": width, "height": 844})
+            page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=dark)
+            picture(page, f"play-{'dark' if dark else 'light'}-{width}-{state}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+
     name, project = house.person(), house.project()
     with house.sessions.begin() as session:
         found, user = factories.projects.get_project(session, project), factories.accounts.get_user(session, name)
@@ -189,11 +197,10 @@ def test_looks_on_a_phone_and_in_the_dark(house, visit, picture, dark, width):
         turns.hand_over(session, turn, run.id)
         turns.add_pieces(session, run.id, turn.key, [(0, "It is on its way"), (0, "Please ask")])
         version = factories.registry.base_version(session, found, "starter")
-    label = f"{'dark' if dark else 'light'}-{width}"
-    with visit(name, url_of(project, "play"), width=width, height=844, dark=dark) as page:
+    with visit(name, url_of(project, "play")) as page:
         page.wait_for_selector(WRITING, state="attached")
         page.wait_for_function("() => document.querySelector('#fb-side-b .fb-text').innerText === 'Please ask'")
-        picture(page, f"play-{label}-writing")
+        look(page, "writing")
         assert page.is_visible("#pl-stop")
         with house.sessions.begin() as session:
             written = [
@@ -202,13 +209,11 @@ def test_looks_on_a_phone_and_in_the_dark(house, visit, picture, dark, width):
             ]
             turns.enter_written(session, run.id, turn.key, written)
         page.wait_for_selector(ITEM, state="attached")
-        picture(page, f"play-{label}-item")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        look(page, "item")
         assert page.is_visible("#fb-submit")
         page.click("#pl-leave")
         page.wait_for_selector("text=Talk to the model")
-        picture(page, f"play-{label}-empty")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        look(page, "empty")
 
 
 def test_another_project_is_shown_while_the_first_one_answers(house, visit):
