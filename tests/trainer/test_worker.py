@@ -50,7 +50,7 @@ def test_generation_fills_the_queue_with_distinct_completions(
             assert completion.mean_logprob is not None
             assert completion.mean_logprob < 0
             assert completion.latency_ms
-            assert completion.sampling == {"max_new_tokens": 12, "temperature": 1.0, "top_p": 1.0}
+            assert completion.sampling == {"max_new_tokens": 12, "temperature": 1.0, "top_p": 0.9}
 
 
 @pytest.mark.parametrize("kind", [RunKind.REWARD, RunKind.DPO])
