@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from feedback_app import policies
 from feedback_app.handlers.context import Context
-from storage import members, projects, questions
+from storage import members, questions
 from storage.chances import Chances, chances
 from storage.enums import ItemKind, RefinementStatus, ResolutionVerdict
 from storage.errors import Invalid
@@ -63,7 +63,7 @@ def open_question(ctx: Context, name: str | None, project: str | None, item_id: 
 def _view(session: Session, user: User, question: Question) -> QuestionView:
     known = None
     if user.role in policies.OPERATORS:
-        known = chances(session, projects.get_project(session, question.project), [question.pair])
+        known = chances(session, members.get_project(session, user, question.project), [question.pair])
     return QuestionView(question.project, question, word_changes(question.old, question.new), known)
 
 

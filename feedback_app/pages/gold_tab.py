@@ -20,7 +20,8 @@ from storage.standings import PersonLine, Stage
 
 _EXCERPT = 90
 # A project is chosen on every tab: the lists are read only where they are looked at.
-_JS_IF_SEEN = "(project) => [document.getElementById('op-gold')?.offsetParent ? project : null]"
+_JS_IF_SEEN = """(project, ...chosen) =>
+    [document.getElementById('op-gold')?.offsetParent ? project : null, ...chosen]"""
 _SETTINGS = ("practice_items", "practice_pass", "practice_existing", "check_every", "check_mark", "check_pause",
              "show_agreement")  # fmt: skip
 
@@ -133,10 +134,10 @@ class GoldTab:
     def connect(self, ctx: Context, head: gr.Tab) -> None:
         """Wire the tab's events: it is filled when it is opened, and when another project is chosen meanwhile."""
 
-        def gold_seen(name: str | None, project: str | None) -> list[Any]:
+        def gold_seen(name: str | None, project: str | None, *chosen: Any) -> list[Any]:
             if not project:
                 return [gr.skip() for _ in self.outputs]
-            return values(handlers.see_gold(ctx, name, project))
+            return values(handlers.see_gold(ctx, name, project), chosen)
 
         def gold_saved(name: str | None, project: str | None, *given: Any) -> list[Any]:
             view = handlers.save_settings(ctx, name, project, dict(zip(_SETTINGS, given, strict=True)))
@@ -161,8 +162,9 @@ class GoldTab:
             return event(gold_decided)
 
         busy: dict[str, Any] = {"concurrency_limit": 2, **QUEUED}
-        head.select(event(gold_seen), [self.project], self.outputs, **LOOK)
-        self.project.change(event(gold_seen), [self.project], self.outputs, js=_JS_IF_SEEN, **LOOK)
+        seen = [self.project, self.item, self.annotation, self.person]
+        head.select(event(gold_seen), seen, self.outputs, **LOOK)
+        self.project.change(event(gold_seen), seen, self.outputs, js=_JS_IF_SEEN, **LOOK)
         fields = [self.settings[name] for name in _SETTINGS]
         self.save.click(event(gold_saved), [self.project, *fields], self.outputs, **busy)
         given = [self.project, self.annotation, self.by_item, self.tolerance, self.tie, self.explanation]
@@ -183,8 +185,8 @@ def _free_dropdown(label: str, elem_id: str) -> gr.Dropdown:
     return gr.Dropdown(choices=[], label=label, elem_id=elem_id, allow_custom_value=True)
 
 
-def values(view: GoldView) -> list[Any]:
-    """The values of `GoldTab.outputs` for `view`."""
+def values(view: GoldView, chosen: tuple[Any, ...] = ()) -> list[Any]:
+    """The values of `GoldTab.outputs` for `view`; a look leaves `chosen`, item, annotation and person, as they are."""
     if view.project is None:
         missing = render.note(t("Create a project first, on the Project tab."))
         return [*[gr.skip()] * len(_SETTINGS), missing, gr.skip(), gr.skip(), missing, gr.skip()]
@@ -201,14 +203,21 @@ def values(view: GoldView) -> list[Any]:
     names = {one.id: one.name for one in view.criteria}
     items = [(f"{line.item.id}: {_short(line.prompt)}", str(line.item.id)) for line in view.lines]
     own = [(_offer(line), str(line.annotation.id)) for line in view.own]
-    return [
-        *fields,
-        _lines(view.lines, names),
-        gr.Dropdown(choices=items, value=None),
-        gr.Dropdown(choices=own, value=None),
-        _people(view.people),
-        gr.Dropdown(choices=[one.name for one in view.people], value=None),
-    ]
+    people = [(one.name, one.name) for one in view.people]
+    item, annotation, person = (
+        _choices(offered, *chosen[place : place + 1]) for place, offered in enumerate((items, own, people))
+    )
+    return [*fields, _lines(view.lines, names), item, annotation, _people(view.people), person]
+
+
+def _choices(offered: list[tuple[str, str]], *chosen: Any) -> gr.Dropdown:
+    """An empty choice of what is offered; after a look what is chosen stays, as long as it is offered.
+
+    Its value is not sent back then: somebody may have chosen something since.
+    """
+    if chosen and (not chosen[0] or chosen[0] in [value for _, value in offered]):
+        return gr.Dropdown(choices=offered)
+    return gr.Dropdown(choices=offered, value=None)
 
 
 def _short(text: str) -> str:

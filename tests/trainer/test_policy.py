@@ -162,8 +162,8 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     logits = torch.tensor([[0.0, 2.0, -1.0, 1.0, 0.0]]).expand(20_000, -1)
     dice = torch.rand(20_000, 1, generator=torch.Generator().manual_seed(1))
     for sampling, wanted in (
-        (SamplingSettings(temperature=1.0), logits[0].softmax(-1)),
-        (SamplingSettings(temperature=2.0), (logits[0] / 2).softmax(-1)),
+        (SamplingSettings(temperature=1.0, top_p=1.0), logits[0].softmax(-1)),
+        (SamplingSettings(temperature=2.0, top_p=1.0), (logits[0] / 2).softmax(-1)),
         (SamplingSettings(temperature=1.0, top_p=0.7), torch.tensor([0.0, 0.7311, 0.0, 0.2689, 0.0])),
     ):
         drawn = choose(logits, sampling, dice)[:, 0].bincount(minlength=5) / 20_000

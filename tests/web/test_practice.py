@@ -129,6 +129,9 @@ def test_an_operator_marks_asks_and_decides(house):
     assert annotate.open_page(house.ctx, name, project).lesson.state == "intro"
     view = gold.decide(house.ctx, operator, project, name, "waive")
     assert "waived" in gold_tab.values(view)[-2]
+    for chosen, sent in ((name, False), ("", False), ("somebody else", True)):
+        args = gold_tab.values(view, ("", "", chosen))[-1]._constructor_args[0]
+        assert ("value" in args) == sent, "a look that comes late clears no choice that holds"
     assert annotate.open_page(house.ctx, name, project).lesson is None
     gold.decide(house.ctx, operator, project, name, "reset")
     assert annotate.open_page(house.ctx, name, project).lesson.state == "intro"
