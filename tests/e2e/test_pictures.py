@@ -72,6 +72,9 @@ def _demo(folder: Path) -> Path:
         shutil.copytree(kept, made)
     else:
         subprocess.run([sys.executable, "-m", "feedback_app", "demo", "--home", str(made)], check=True)
+        asked = ["evaluate", "policy-v1", "--project", DEMO_PROJECT, "--wait"]
+        place = os.environ | {"FEEDBACK_HOME": str(made)}
+        subprocess.run([sys.executable, "-m", "feedback_app", *asked], env=place, check=True)
     return made
 
 
