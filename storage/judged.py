@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import orjson
-from sqlalchemy import ARRAY, ColumnElement, Float, Integer, Select, and_, bindparam, func, select, type_coerce
+from sqlalchemy import ColumnElement, Float, Select, and_, bindparam, func, select, type_coerce
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from storage.among import among, as_value
 from storage.enums import AnnotationStatus
 from storage.models import Annotation, Criterion, Item, ItemCompletion, Project, Prompt, Rating
 from storage.windows import Window, id_windows
@@ -102,19 +102,13 @@ def rows_of(
     if not marks:
         return ()
     connection = session.connection()
-    ids: Any = list(marks)
-    if connection.dialect.name == "sqlite":
-        ids = orjson.dumps(ids).decode()
-    return connection.execute(_of_marked(query, table, connection.dialect.name), {"ids": ids}).all()
+    dialect = connection.dialect.name
+    return connection.execute(_of_marked(query, table, dialect), {"ids": as_value(marks, dialect)}).all()
 
 
 @lru_cache(64)
 def _of_marked(query: Select[*tuple[Any, ...]], table: Any, dialect: str) -> Select[*tuple[Any, ...]]:
-    """With the condition that all ids are one value: a parameter each takes longer than the reading."""
-    if dialect == "postgresql":
-        return query.where(table.annotation_id == func.any(bindparam("ids", type_=ARRAY(Integer))))
-    listed = func.json_each(bindparam("ids")).table_valued("value")
-    return query.where(table.annotation_id.in_(select(listed.c.value)))
+    return query.where(among(table.annotation_id, "ids", dialect))
 
 
 class MeanRating(NamedTuple):

@@ -113,10 +113,10 @@ RANGED = Way(
 
 
 @lru_cache
-def below(way: Way) -> Select[int, int]:
-    """Free items from `start` down, newest first."""
+def below(way: Way, most: int) -> Select[int, int]:
+    """Up to `most` free items from `start` down, newest first."""
     free = way.free(Item.id <= bindparam("start"))
-    return free.order_by(*way.downwards).limit(bindparam("limit"))
+    return free.order_by(*way.downwards).limit(literal_column(str(most)))
 
 
 _JUDGED = (

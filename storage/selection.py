@@ -154,10 +154,9 @@ class _Queue:
             **values,
         }
 
-    def _newest(self, start: int, limit: int) -> dict[int, int]:
-        """Free items from `start` down, newest first: their prompts by id."""
-        statement = below(self._way())
-        return dict(self.session.connection().execute(statement, self._values(start=start, limit=limit)).all())
+    def _newest(self, start: int, most: int) -> dict[int, int]:
+        """Up to `most` free items from `start` down, newest first: their prompts by id."""
+        return dict(self.session.connection().execute(below(self._way(), most), self._values(start=start)).all())
 
     def _way(self) -> Way:
         return PLAIN if writes_alone(self.session) else RANGED
