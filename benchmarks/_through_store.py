@@ -9,15 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from storage import playground
 from storage.accounts import create_user
 from storage.annotations import PreferenceInput, Submission, record_imported
 from storage.engine import make_engine, make_sessions, read_only
-from storage.enums import CompletionOrigin, Outcome, Role, RunKind, TurnState
-from storage.items import add_item
-from storage.models import Completion, Conversation, Project, User
+from storage.enums import CompletionOrigin, Outcome, Role, RunKind, RunStatus, TurnState
+from storage.items import add_item, queue_counts
+from storage.models import Completion, Conversation, Project, Run, User
 from storage.projects import create_project
 from storage.prompts import add_completion, add_prompt
 from storage.registry import get_version, promote
@@ -29,6 +30,7 @@ from trainer.launch import Child, warm_up
 from trainer.worker import Worker, WorkerSettings, kinds_of
 
 STEPS = 20
+FILLED = 8  # items that wait for people; fewer than usual are written sooner
 PATIENCE = 300.0
 
 
@@ -83,6 +85,7 @@ def _measured(worker: Worker, sessions: sessionmaker[Session], home: Path, proje
 
     talk_id = _send(sessions, project_id, user_id, "Where is my order 4417?")
     until(lambda: bool(_writers(sessions, talk_id)))  # warm
+    until(lambda: _idle(sessions, project_id))
     with sessions.begin() as session:
         project = session.get_one(Project, project_id)
         asked = {"max_steps": STEPS}
@@ -103,6 +106,15 @@ def _measured(worker: Worker, sessions: sessionmaker[Session], home: Path, proje
     if _writers(sessions, talk_id) != {version_id}:
         raise RuntimeError("another version answered")
     return Waited(first - queued, registered - last, promoted - last, served - last)
+
+
+def _idle(sessions: sessionmaker[Session], project_id: int) -> bool:
+    """The queue is full and nothing runs, as it is where people annotate while somebody thinks of training."""
+    with read_only(sessions) as session:
+        project = session.get_one(Project, project_id)
+        busy = select(Run.id).where(Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING))).limit(1)
+        full = queue_counts(session, project).unjudged >= project.queue_target
+        return full and session.scalar(busy) is None
 
 
 def _last_step(events: Path) -> bool:
@@ -136,7 +148,7 @@ def _writers(sessions: sessionmaker[Session], talk_id: int) -> set[int | None]:
 
 def _judged_project(session: Session, rows: list[dict[str, Any]]) -> tuple[int, int]:
     """A project with these comparisons, on prompts of every split, and who made them."""
-    project = create_project(session, "benchmark")
+    project = create_project(session, "benchmark", queue_target=FILLED)
     user = create_user(session, "benchmark", Role.OPERATOR)
     for number, row in enumerate(rows):
         prompt = add_prompt(session, project, row["prompt"], "benchmark").row
