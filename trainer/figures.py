@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.gate_configs import POLICY_BARS, REWARD_BARS
 from trainer.calibration import Bin, Estimate, bootstrap, jackknife, mean_of
 
 Rows = NDArray[Any]  # one entry a row; what it is, the statistic knows
@@ -144,15 +145,18 @@ class Report:
             self.notes.append(why)
 
     def stored(self) -> dict[str, Any]:
-        """As `Evaluation.metrics` holds it."""
+        """As `Evaluation.metrics` holds it: what gates ask for stands first."""
         own = {"reliability": [], "reliability_before": [], "temperature": None, **self.more}
         return {
             "kind": self.kind,
-            "figures": self.figures,
+            "figures": dict(sorted(self.figures.items(), key=lambda one: _PLACES.get(one[0], len(_PLACES)))),
             "slices": dict(self.parts),
             **own,
             "notes": self.notes,
         }
+
+
+_PLACES = {name: place for place, name in enumerate((*POLICY_BARS, *REWARD_BARS))}
 
 
 def bars_of(bins: Sequence[Bin]) -> list[dict[str, Any]]:
