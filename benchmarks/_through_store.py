@@ -109,11 +109,12 @@ def _measured(worker: Worker, sessions: sessionmaker[Session], home: Path, proje
 
 
 def _idle(sessions: sessionmaker[Session], project_id: int) -> bool:
-    """The queue is full and nothing runs, as it is where people annotate while somebody thinks of training."""
+    """The queue is full and nothing is written for it, as where people annotate while somebody thinks of training."""
     with read_only(sessions) as session:
         project = session.get_one(Project, project_id)
-        busy = select(Run.id).where(Run.status.in_((RunStatus.QUEUED, RunStatus.RUNNING))).limit(1)
-        full = queue_counts(session, project).unjudged >= project.queue_target
+        ended = Run.status.not_in((RunStatus.QUEUED, RunStatus.RUNNING))
+        busy = select(Run.id).where(Run.kind == RunKind.GENERATE, ~ended).limit(1)
+        full = queue_counts(session, project).unjudged > project.queue_target * 3 // 4  # see trainer.filling
         return full and session.scalar(busy) is None
 
 
