@@ -74,6 +74,8 @@ def test_figures_by_slice_and_what_is_missing() -> None:
     assert 0.25 < figure["low"] < 0.5 < figure["high"] < 0.75
     assert report.parts["source:shop"]["win_rate"]["value"] == 1.0
     assert report.parts["tag:late"]["win_rate"]["n"] == 12
+    report.figures = dict.fromkeys(("diversity", "kl", "win_rate"), figure)
+    assert list(report.stored()["figures"]) == ["win_rate", "kl", "diversity"]  # what gates ask for, then the rest
     assert "language:latin" not in report.parts, "all of them are no slice"
     report.missing("kl", "why not")
     assert report.stored()["notes"] == ["why not"]
