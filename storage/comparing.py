@@ -36,6 +36,7 @@ class Side:
     run: Run | None
     snapshot: Snapshot | None
     evaluation: Evaluation | None
+    rival: ModelVersion | None  # what the evaluation compared it with
     gate: GateResult | None
     curves: Curves  # (step, value) by metric name
 
@@ -157,11 +158,13 @@ def chances_of(session: Session, project: Project, rows: Sequence[Written]) -> C
 
 def _side(session: Session, version: ModelVersion) -> Side:
     run = session.get(Run, version.run_id) if version.run_id else None
+    evaluation = latest_evaluation(session, version)
     return Side(
         version=version,
         run=run,
         snapshot=session.get(Snapshot, version.snapshot_id) if version.snapshot_id else None,
-        evaluation=latest_evaluation(session, version),
+        evaluation=evaluation,
+        rival=session.get(ModelVersion, evaluation.champion_id) if evaluation and evaluation.champion_id else None,
         gate=latest_result(session, version),
         curves=metric_series(session, run.id) if run else {},
     )

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks._report import Bar, Outcome, run_benchmark
 from benchmarks.language_feedback import real, report
-from benchmarks.language_feedback.arms import ARMS, BASE, SHORT, SIZES, Arm
+from benchmarks.language_feedback.arms import ARMS, BASE, RULES, SHORT, SIZES, Arm
 from benchmarks.language_feedback.likelihood import divergence
 from benchmarks.language_feedback.stages import WORKERS, make_pool, open_store, run_cell
 
@@ -34,8 +34,8 @@ def measure(args: argparse.Namespace) -> Outcome:
     sizes = tuple(args.sizes or sizes)
     ledger = args.home / "cells.jsonl"
     for seed in seeds:
-        _run_seed(args.home, ledger, seed, arms, sizes)
-    cells = report.by_arm([cell for cell in _read(ledger) if cell["seed"] in seeds])
+        _run_seed(args.home, ledger, seed, args.rules, arms, sizes)
+    cells = report.by_arm([cell for cell in _read(ledger, args.rules) if cell["seed"] in seeds])
     names = [arm.name for arm in arms]
     told = report.table(cells, sizes, names)
     (args.home / "table.md").write_text(told + "\n")
@@ -44,8 +44,8 @@ def measure(args: argparse.Namespace) -> Outcome:
     return _outcome(report.verdicts(cells, sizes))
 
 
-def _run_seed(home: Path, ledger: Path, seed: int, arms: tuple[Arm, ...], sizes: tuple[int, ...]) -> None:
-    done = {(cell["arm"], cell["size"]) for cell in _read(ledger) if cell["seed"] == seed}
+def _run_seed(home: Path, ledger: Path, seed: int, rules: int, arms: tuple[Arm, ...], sizes: tuple[int, ...]) -> None:
+    done = {(cell["arm"], cell["size"]) for cell in _read(ledger, rules) if cell["seed"] == seed}
     wanted = [(arm, size) for size in sizes for arm in arms if arm is not BASE] + [(BASE, 0)] * (BASE in arms)
     missing = [(arm, size) for arm, size in wanted if (arm.name, size) not in done]
     if not missing:
@@ -53,7 +53,7 @@ def _run_seed(home: Path, ledger: Path, seed: int, arms: tuple[Arm, ...], sizes:
     entering = threading.Lock()
     with open_store(home / f"seed-{seed}") as store, ThreadPoolExecutor(WORKERS) as threads:
         pool = make_pool(store, seed, max(size * arm.times for arm, size in missing))
-        running = [threads.submit(run_cell, store, arm, seed, size, pool) for arm, size in missing]
+        running = [threads.submit(run_cell, store, arm, seed, size, rules, pool) for arm, size in missing]
         for finished in as_completed(running):
             cell = finished.result()
             cell["kl"] = divergence(cell.pop("written"))
@@ -67,8 +67,8 @@ def _run_seed(home: Path, ledger: Path, seed: int, arms: tuple[Arm, ...], sizes:
             )
 
 
-def _read(ledger: Path) -> list[dict[str, Any]]:
-    """The finished cells; a line that a kill cut short does not count."""
+def _read(ledger: Path, rules: int) -> list[dict[str, Any]]:
+    """The finished cells of tastes with so many context rules; a line that a kill cut short does not count."""
     if not ledger.exists():
         return []
     cells = []
@@ -77,7 +77,7 @@ def _read(ledger: Path) -> list[dict[str, Any]]:
             cells.append(json.loads(line))
         except ValueError:
             continue
-    return cells
+    return [cell for cell in cells if cell.get("rules", RULES) == rules]
 
 
 def _outcome(verdicts: dict[str, report.Interval]) -> Outcome:
@@ -94,6 +94,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--home", type=Path, default=Path("data/language_feedback"), help="where cells are kept")
     parser.add_argument("--real", action="store_true", help="critiques of real people instead (minutes)")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="other seeds, END not included")
+    parser.add_argument(
+        "--rules", type=int, default=RULES, help="facets that are liked otherwise in some matters, 0 to 6"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, metavar="N", help="annotations: 50, 200, 800")
 
 

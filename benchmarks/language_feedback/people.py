@@ -19,17 +19,17 @@ class Shown(NamedTuple):
     completions: list[tuple[int, str]]
 
 
-def taste_of(seed: int) -> Taste:
-    """The hidden taste of a seed."""
-    return Taste(seed, rules=RULES)
+def taste_of(seed: int, rules: int = RULES) -> Taste:
+    """The hidden taste of a seed; `rules` of its facets are liked otherwise in some matters."""
+    return Taste(seed, rules=rules)
 
 
-def feedback(arm: Arm, seed: int, shown: list[Shown], quality_id: int) -> list[Submission]:
+def feedback(arm: Arm, seed: int, shown: list[Shown], quality_id: int, rules: int = RULES) -> list[Submission]:
     """One submission for each pair of replies, as this arm enters them.
 
     The dice are thrown anew for each pair, from seed and prompt, so that whatever arms have in common is the same.
     """
-    taste = taste_of(seed)
+    taste = taste_of(seed, rules)
     said = []
     for pair in shown:
         rng = random.Random(f"{seed} {pair.messages[-1]['content']}")

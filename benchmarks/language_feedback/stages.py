@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from benchmarks.language_feedback.arms import BATCH, STEPS, UNSEEN, Arm
 from benchmarks.language_feedback.people import Shown, feedback, says_something, taste_of
+from feedback_app.demo_people import Taste
 from feedback_app.demo_project import add_requests
 from feedback_app.settings import Settings, load_settings
 from feedback_app.supervisor import Supervisor
@@ -74,7 +75,7 @@ def make_pool(store: Store, seed: int, size: int) -> list[Shown]:
         return _pairs(session, project_id)[:size]
 
 
-def run_cell(store: Store, arm: Arm, seed: int, size: int, pool: list[Shown]) -> dict[str, Any]:
+def run_cell(store: Store, arm: Arm, seed: int, size: int, rules: int, pool: list[Shown]) -> dict[str, Any]:
     """One arm with `size` annotations of one taste; what its policy is worth on unseen prompts, and how it came about.
 
     quality: one number from 0 to 1 a prompt, by the prompt's text. kl_texts: what the policy wrote, with the log-
@@ -84,16 +85,21 @@ def run_cell(store: Store, arm: Arm, seed: int, size: int, pool: list[Shown]) ->
     told: dict[str, Any] = {}
     project_id = _new_project(store, f"{arm.name} {size} {time.time_ns()}")
     if arm.ratings or arm.critiques:
-        told["annotations"] = _enter(store, project_id, arm, seed, pool[: size * arm.times])
+        told["annotations"] = _enter(store, project_id, arm, seed, rules, pool[: size * arm.times])
         if arm.critiques:
             told["refine"] = finish(store, _queue_refine(store, project_id, seed)).result
         run = finish(store, _queue_dpo(store, project_id, STEPS[size], {"seed": seed, **arm.settings}))
         told["pairs"] = _promote(store, run)
     _add_unseen(store, project_id, seed)
     _generate(store, project_id, UNSEEN, seed)
-    return {"seed": seed, "size": size, "arm": arm.name, **_measure(store, project_id, seed), **told} | {
-        "seconds": round(time.monotonic() - started, 1)
-    }
+    return {
+        "seed": seed,
+        "size": size,
+        "rules": rules,
+        "arm": arm.name,
+        **_measure(store, project_id, taste_of(seed, rules)),
+        **told,
+    } | {"seconds": round(time.monotonic() - started, 1)}
 
 
 def _pairs(session: Session, project_id: int) -> list[Shown]:
@@ -115,7 +121,7 @@ def _new_project(store: Store, name: str) -> int:
         return project.id
 
 
-def _enter(store: Store, project_id: int, arm: Arm, seed: int, pool: list[Shown]) -> int:
+def _enter(store: Store, project_id: int, arm: Arm, seed: int, rules: int, pool: list[Shown]) -> int:
     """The arm's feedback on the pool's replies, as annotations; gives their number."""
     with store.sessions.begin() as session:
         project = session.get_one(Project, project_id)
@@ -123,7 +129,7 @@ def _enter(store: Store, project_id: int, arm: Arm, seed: int, pool: list[Shown]
         placed = [_place(session, project, pair) for pair in pool]
         shown = [pair for _, pair in placed]
         entered = 0
-        for number, said in enumerate(feedback(arm, seed, shown, project.criteria[0].id)):
+        for number, said in enumerate(feedback(arm, seed, shown, project.criteria[0].id, rules)):
             if says_something(said):
                 record_imported(session, placed[number][0], users[number % 3], said, f"{project_id:08d}{number:056d}")
                 entered += 1
@@ -187,9 +193,8 @@ def _generate(store: Store, project_id: int, prompts: int, seed: int) -> None:
     finish(store, run_id)
 
 
-def _measure(store: Store, project_id: int, seed: int) -> dict[str, Any]:
+def _measure(store: Store, project_id: int, taste: Taste) -> dict[str, Any]:
     """Quality by prompt, 0 to 1, and what was written with its log-probability."""
-    taste = taste_of(seed)
     quality: dict[str, list[float]] = defaultdict(list)
     written: list[tuple[str, str, float]] = []
     with read_only(store.sessions) as session:

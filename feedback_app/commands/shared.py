@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from storage.models import Project, User
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
+FIRST_COLUMN = 24  # characters that are not squeezed
 RunSettings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of the run, e.g. seed=2; may be repeated."),
@@ -126,10 +127,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     from rich.text import Text
 
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
-    for column in columns:
-        result.add_column(column, overflow="fold")
-    for row in rows:
-        result.add_row(*(Text(shown(value)) for value in row))
+    texts = [[shown(value) for value in row] for row in rows]
+    for number, column in enumerate(columns):
+        # What a row is about stays on one line; the figures beside it can wrap between words.
+        longest = max((len(row[0]) for row in texts), default=0) if number == 0 else 0
+        result.add_column(column, overflow="fold", min_width=min(longest, FIRST_COLUMN))
+    for row in texts:
+        result.add_row(*(Text(text) for text in row))
     return result
 
 

@@ -28,7 +28,6 @@ SWITCHES = ("auto_promote", "roll_back")
 class GateView:
     """The newest verdict on a version; `against` is whom it was held against, `champion` who is in service now."""
 
-    settings: GateSettings
     result: GateResult | None
     champion: str | None
     against: str | None
@@ -47,7 +46,6 @@ def see_gate(session: Session, project: Project, version: ModelVersion, default_
     against = session.get(ModelVersion, result.champion_id) if result and result.champion_id else None
     found = latest_evaluation(session, version, rival)
     return GateView(
-        settings=gate.gate_settings(project),
         result=result,
         champion=rival.name if rival else None,
         against=against.name if against else None,

@@ -18,6 +18,7 @@ from storage.chances import Chances, chances
 from storage.enums import ModelKind, VersionStatus
 from storage.errors import Invalid, NotFound
 from storage.evaluations import queue_evaluation
+from storage.gate_configs import GateSettings
 from storage.lineage import Lineage, lineage
 from storage.models import Alert, ModelVersion, Project, Run, utc_now
 from storage.registry import BeforeAfter
@@ -62,6 +63,7 @@ class ModelsView:
     standings: dict[int, Standing]  # by version id
     selected: VersionView | None
     alerts: list[Alert]  # of the last days, newest first
+    bars: GateSettings  # what a candidate must show in this project
     now: datetime
     notice: str = ""
 
@@ -137,13 +139,14 @@ def stop_test(ctx: Context, name: str | None, project: str | None, version: Any)
 
 def _view(ctx: Context, session: Session, project: Project | None, wanted: Any, notice: str = "") -> ModelsView:
     if project is None:
-        return ModelsView(None, [], {}, None, [], utc_now())
+        return ModelsView(None, [], {}, None, [], GateSettings(), utc_now())
     versions = registry.list_versions(session, project)
     row = _pick(session, project, versions, wanted)
     standings = taint.standing(session, project)
     selected = _selected(ctx, session, project, versions, row, standings) if row else None
     alerts = monitoring.recent_alerts(session, project)
-    return ModelsView(project.name, versions, standings, selected, alerts, utc_now(), notice)
+    bars = gate.gate_settings(project)
+    return ModelsView(project.name, versions, standings, selected, alerts, bars, utc_now(), notice)
 
 
 def _pick(session: Session, project: Project, versions: list[ModelVersion], wanted: Any) -> ModelVersion | None:

@@ -23,6 +23,7 @@ from feedback_app.security import signed_in
 from storage.comparing import CHANGES, Changed, Comparison, Measured, Side, Written
 from storage.enums import ModelKind
 from storage.evaluations import Figure
+from storage.models import ModelVersion
 from storage.seeds import OverSeeds
 from storage.snapshot_diff import Cause, RowChange
 
@@ -75,10 +76,10 @@ def address_of(project: str, versions: list[str]) -> str:
 
 def _found(comparison: Comparison) -> dict[str, Any]:
     return {
-        "states": [*_states(comparison.sides), *(_measured(one) for one in comparison.evaluated)],
+        "states": [*_states(comparison.sides), *(_measured(one, comparison.sides) for one in comparison.evaluated)],
         "notes": _notes(comparison),
         "seeds": [_seeds(one) for one in comparison.seeds],
-        "trained": [_measured(one) for one in comparison.trained],
+        "trained": [_measured(one, comparison.sides) for one in comparison.trained],
         "curves": _curves(comparison),
         "settings": [
             {"name": named(one.name), "cells": [_cell(_shown(value)) for value in one.values]}
@@ -103,21 +104,24 @@ def _states(sides: list[Side]) -> list[dict[str, Any]]:
     return [{"name": t("status"), "cells": status}, {"name": t("gate"), "cells": gates}]
 
 
-def _measured(one: Measured) -> dict[str, Any]:
-    return {"name": named(one.name), "cells": [_figure(value) for value in one.values]}
+def _measured(one: Measured, sides: list[Side]) -> dict[str, Any]:
+    return {
+        "name": named(one.name),
+        "cells": [_figure(value, side.rival) for value, side in zip(one.values, sides, strict=True)],
+    }
 
 
-def _figure(one: Figure | None) -> dict[str, Any]:
-    """The value, its interval, and how far it is above the champion's on the same prompts."""
+def _figure(one: Figure | None, rival: ModelVersion | None) -> dict[str, Any]:
+    """The value, its interval, and how far it is above that of `rival` on the same prompts."""
     if one is None or one.value is None:
         return _cell("–")
     interval = ""
     if one.low is not None and one.high is not None:
         interval = t("{low} to {high}", low=number(one.low), high=number(one.high))
     against = ""
-    if one.difference is not None and one.difference[0] is not None:
+    if rival is not None and one.difference is not None and one.difference[0] is not None:
         value, low, high = one.difference
-        against = t("{value} to the champion", value=f"{value:+.3g}")
+        against = t("{value} against {version}", value=f"{value:+.3g}", version=rival.name)
         if low is not None and high is not None:
             against += " " + t("({low} to {high})", low=number(low), high=number(high))
     return _cell(number(one.value), interval, against)
@@ -133,7 +137,7 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
     rivals = {one.evaluation.champion_id for one in comparison.sides if one.evaluation is not None}
     if len(rivals) > 1:
-        notes.append(t("They were not all evaluated against the same champion: differences to it do not compare."))
+        notes.append(t("They were not all evaluated against the same version: differences to it do not compare."))
     return notes
 
 
@@ -145,7 +149,7 @@ def _seeds(one: OverSeeds) -> dict[str, Any]:
         versions=listed(one.versions),
     )
     told = spread_rows(one)
-    empty = t("Fewer than two of them were evaluated against the same champion.")
+    empty = t("Fewer than two of them were evaluated against the same version.")
     return {"title": title, "rows": told, "empty": "" if told else empty}
 
 

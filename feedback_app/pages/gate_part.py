@@ -93,7 +93,12 @@ class GatePart:
     @property
     def outputs(self) -> list[Any]:
         """What a look at a version changes."""
-        return [self.shown, self.evaluate, self.judge, self.lacks, *(self.fields[name] for name in FIELDS)]
+        return [self.shown, self.evaluate, self.judge, self.lacks]
+
+    @property
+    def bars(self) -> list[Any]:
+        """The fields of the bars, which a look at a version leaves as somebody typed them."""
+        return [self.fields[name] for name in FIELDS]
 
     def connect(self, ctx: Context) -> None:
         """Wire the fields; the buttons belong to the tab, which shows what comes of them."""
@@ -103,8 +108,7 @@ class GatePart:
             gr.Info(t("The bars are saved; judge again to hold a version to them."))
             return bars(settings)
 
-        fields = [self.fields[name] for name in FIELDS]
-        self.save.click(event(bars_saved), [self.project, *fields], fields, concurrency_limit=1, **QUEUED)
+        self.save.click(event(bars_saved), [self.project, *self.bars], self.bars, concurrency_limit=1, **QUEUED)
 
 
 def values(view: GateView | None) -> list[Any]:
@@ -112,9 +116,9 @@ def values(view: GateView | None) -> list[Any]:
     if view is None:
         hidden = gr.Button(visible=False)
         missing = render.note(t("There is no version to evaluate, judge or test yet: train one on the Runs tab."))
-        return ["", hidden, hidden, missing, *bars(GateSettings())]
+        return ["", hidden, hidden, missing]
     buttons = [gr.Button(visible=True, interactive=why is None) for why in (view.not_evaluated, view.not_judged)]
-    return [verdict(view), *buttons, _lacks(view), *bars(view.settings)]
+    return [verdict(view), *buttons, _lacks(view)]
 
 
 def _lacks(view: GateView) -> str:
@@ -128,7 +132,7 @@ def _lacks(view: GateView) -> str:
 
 
 def bars(settings: GateSettings) -> list[Any]:
-    """The values of the fields."""
+    """The values of `GatePart.bars`."""
     return [list(settings.required) if name == "required" else getattr(settings, name) for name in FIELDS]
 
 

@@ -30,7 +30,7 @@ _HINTS = {
 }
 
 
-OUTPUTS = 10 + len(gate_part.FIELDS)  # of `ModelsTab.outputs`
+OUTPUTS = 10  # of `ModelsTab.outputs`
 
 
 class ModelsTab:

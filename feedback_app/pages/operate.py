@@ -11,6 +11,7 @@ from feedback_app.handlers.context import Context
 from feedback_app.i18n import later, said
 from feedback_app.pages import (
     data_tab,
+    gate_part,
     gold_tab,
     models_tab,
     project_tab,
@@ -74,6 +75,7 @@ def build(ctx: Context) -> gr.Blocks:
             *project_part.outputs,
             *runs_part.outputs,
             *models_part.outputs,
+            *models_part.gate.bars,
             *data_part.outputs,
             *users_part.outputs,
         ]
@@ -163,12 +165,14 @@ class _Looks:
         """Every tab, for the project chosen or the first one."""
         view = project.see_project(self.ctx, name, chosen)
         here = view.project
+        versions = models.see_models(self.ctx, name, here, None)
         return [
             f'<nav class="fb-nav">{account_links(view.me, view.my_role, "operate")}</nav>',
             gr.Dropdown(choices=view.projects, value=here),
             *project_tab.values(view),
             *runs_tab.values(runs.see_runs(self.ctx, name, here, run)),
-            *models_tab.values(models.see_models(self.ctx, name, here, None)),
+            *models_tab.values(versions),
+            *gate_part.bars(versions.bars),
             *data_tab.values(data.see_data(self.ctx, name, here)),
             *self.users(name),
         ]

@@ -24,7 +24,7 @@ def candidate(house):
         version = factories.make_version(session, project)
         champion = registry.champion(session, project)
         factories.make_judgeable(session, version, champion)
-        item = factories.make_item(session, project)
+        item = factories.make_item(session, project, split=Split.TRAIN)  # the project has no test prompt
         for place, by in enumerate((champion, version)):
             session.get_one(Completion, item.members[place].completion_id).model_version_id = by.id
         return project.name
@@ -54,6 +54,8 @@ window.fetch = async (...args) => {
 };
 """
 
+DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
 
 def test_a_candidate_is_judged_and_promoted_on_the_page(house, visit, picture, candidate):
     def state():
@@ -69,6 +71,8 @@ def test_a_candidate_is_judged_and_promoted_on_the_page(house, visit, picture, c
         page.get_by_role("tab", name="Models").click()
         page.get_by_text("There is an evaluation that was not judged yet: press Judge.").first.wait_for()
         page.click("#op-bars button")
+        page.get_by_label("Win rate above").wait_for()
+        page.evaluate(DRAWN)  # a field that is not drawn yet takes its old value once more
         page.get_by_label("Win rate above").fill("0.6")
         page.evaluate("window.late = 1000")
         page.click("#op-save-bars")
@@ -85,6 +89,10 @@ def test_a_candidate_is_judged_and_promoted_on_the_page(house, visit, picture, c
         page.get_by_text("or give a reason (--reason) to promote it all the same").wait_for()
         page.locator("#op-decide-panel [data-close]").dispatch_event("click")
         page.get_by_label("Win rate above").fill("0.5")
+        for other in ("policy-v0", "policy-v1"):  # a look at another version leaves what was typed
+            page.locator(f"tr[data-version={other}]").click()
+            page.locator(f"tr[data-version={other}][aria-selected=true]").wait_for()
+        assert page.get_by_label("Win rate above").input_value() == "0.5"
         page.click("#op-save-bars")
         wait_for(lambda: state()[2] == 0.5)
         page.click("#op-judge")
