@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RUN = "/gradio_api/run/"
 # Few enough that the first in a transaction need not wait long for the last.
 MOST = 12
-LANES = 8  # transactions side by side on PostgreSQL: more only take turns for the processor
+LANES = 5  # transactions side by side on PostgreSQL: more only take turns for the processor
 
 
 class _Event(NamedTuple):
