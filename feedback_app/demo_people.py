@@ -90,6 +90,7 @@ class Habits:
     critiques: float = 0.8  # of the worse replies
     refinements: float = 0.3  # of those that are criticised
     mistaken: float = 0.0  # of the critiques: they ask for something that is not wanted
+    noise: float = NOISE  # no share: points, see there
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Annotator:
 
     def _look(self, request: Request, completion_id: int, text: str) -> Reading:
         facets = read(request, text)
-        return Reading(completion_id, facets, self._taste.of(request, facets) + self._rng.gauss(0, NOISE))
+        return Reading(completion_id, facets, self._taste.of(request, facets) + self._rng.gauss(0, self._habits.noise))
 
     def _criticise(self, request: Request, reading: Reading) -> tuple[list[CritiqueInput], list[RefinementInput]]:
         """A critique of what costs the most points, and sometimes the reply as it should have been."""

@@ -4,7 +4,7 @@ Registered before the first run; nothing below is chosen by looking at its resul
 
 - Everything goes the way an operator's data goes: store -> snapshot -> refine -> TRL -> generate, on the starter, by
   worker processes. What a hidden taste is enters the store as annotations only.
-- A seed is one hidden taste: weights over the facets of a reply, and `RULES` facets that are liked otherwise in some
+- A seed is one hidden taste: weights over the facets of a reply, and two facets that are liked otherwise in some
   matters. People see two replies of the base model; each look has noise. They compare, rate from 1 to 5, and write a
   critique of one flaw of the worse reply (varied wording, half with a concrete fix, 10 % ask for something useless).
 - The same people say the same things in every arm; the arms differ in what of it is entered (`arms.ARMS`).

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks._report import Bar, Outcome, run_benchmark
 from benchmarks.language_feedback import real, report
-from benchmarks.language_feedback.arms import ARMS, BASE, RULES, SHORT, SIZES, Arm
+from benchmarks.language_feedback.arms import ARMS, BASE, SHORT, SIZES, USUAL, Arm, Crowd
 from benchmarks.language_feedback.likelihood import divergence
 from benchmarks.language_feedback.stages import WORKERS, make_pool, open_store, run_cell
 
@@ -28,14 +28,15 @@ def measure(args: argparse.Namespace) -> Outcome:
     args.home.mkdir(parents=True, exist_ok=True)
     if args.real:
         return Outcome([], real.measure(args.home, partial(Console(stderr=True).print, highlight=False)))
+    crowd = Crowd(args.rules, args.noise)
     arms, sizes, seeds = (SHORT, SHORT_SIZES, SHORT_SEEDS) if args.quick else (ARMS, SIZES, FULL_SEEDS)
     if args.seeds:
         seeds = range(args.seeds[0], args.seeds[1])
     sizes = tuple(args.sizes or sizes)
     ledger = args.home / "cells.jsonl"
     for seed in seeds:
-        _run_seed(args.home, ledger, seed, args.rules, arms, sizes)
-    cells = report.by_arm([cell for cell in _read(ledger, args.rules) if cell["seed"] in seeds])
+        _run_seed(args.home, ledger, seed, crowd, arms, sizes)
+    cells = report.by_arm([cell for cell in _read(ledger, crowd) if cell["seed"] in seeds])
     names = [arm.name for arm in arms]
     told = report.table(cells, sizes, names)
     (args.home / "table.md").write_text(told + "\n")
@@ -44,8 +45,8 @@ def measure(args: argparse.Namespace) -> Outcome:
     return _outcome(report.verdicts(cells, sizes))
 
 
-def _run_seed(home: Path, ledger: Path, seed: int, rules: int, arms: tuple[Arm, ...], sizes: tuple[int, ...]) -> None:
-    done = {(cell["arm"], cell["size"]) for cell in _read(ledger, rules) if cell["seed"] == seed}
+def _run_seed(home: Path, ledger: Path, seed: int, crowd: Crowd, arms: tuple[Arm, ...], sizes: tuple[int, ...]) -> None:
+    done = {(cell["arm"], cell["size"]) for cell in _read(ledger, crowd) if cell["seed"] == seed}
     wanted = [(arm, size) for size in sizes for arm in arms if arm is not BASE] + [(BASE, 0)] * (BASE in arms)
     missing = [(arm, size) for arm, size in wanted if (arm.name, size) not in done]
     if not missing:
@@ -53,7 +54,7 @@ def _run_seed(home: Path, ledger: Path, seed: int, rules: int, arms: tuple[Arm, 
     entering = threading.Lock()
     with open_store(home / f"seed-{seed}") as store, ThreadPoolExecutor(WORKERS) as threads:
         pool = make_pool(store, seed, max(size * arm.times for arm, size in missing))
-        running = [threads.submit(run_cell, store, arm, seed, size, rules, pool) for arm, size in missing]
+        running = [threads.submit(run_cell, store, arm, seed, size, crowd, pool) for arm, size in missing]
         for finished in as_completed(running):
             cell = finished.result()
             cell["kl"] = divergence(cell.pop("written"))
@@ -67,8 +68,8 @@ def _run_seed(home: Path, ledger: Path, seed: int, rules: int, arms: tuple[Arm, 
             )
 
 
-def _read(ledger: Path, rules: int) -> list[dict[str, Any]]:
-    """The finished cells of tastes with so many context rules; a line that a kill cut short does not count."""
+def _read(ledger: Path, crowd: Crowd) -> list[dict[str, Any]]:
+    """The finished cells of such people; a line that a kill cut short does not count."""
     if not ledger.exists():
         return []
     cells = []
@@ -77,7 +78,7 @@ def _read(ledger: Path, rules: int) -> list[dict[str, Any]]:
             cells.append(json.loads(line))
         except ValueError:
             continue
-    return [cell for cell in cells if cell.get("rules", RULES) == rules]
+    return [cell for cell in cells if (cell["rules"], cell["noise"]) == (crowd.rules, crowd.noise)]
 
 
 def _outcome(verdicts: dict[str, report.Interval]) -> Outcome:
@@ -94,9 +95,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--home", type=Path, default=Path("data/language_feedback"), help="where cells are kept")
     parser.add_argument("--real", action="store_true", help="critiques of real people instead (minutes)")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="other seeds, END not included")
-    parser.add_argument(
-        "--rules", type=int, default=RULES, help="facets that are liked otherwise in some matters, 0 to 6"
-    )
+    parser.add_argument("--rules", type=int, default=USUAL.rules, help="facets liked otherwise in some matters, 0 to 6")
+    parser.add_argument("--noise", type=float, default=USUAL.noise, help="of each look at a reply, points of the taste")
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, metavar="N", help="annotations: 50, 200, 800")
 
 

@@ -8,8 +8,18 @@ from typing import Any
 SIZES = (50, 200, 800)
 STEPS = {50: 40, 200: 80, 800: 160}  # optimiser steps of every arm of a size
 BATCH = 16
-RULES = 2  # facets of a taste that are liked otherwise in some matters
 UNSEEN = 100  # prompts that the trained policies write for
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What all people of a run have in common."""
+
+    rules: int = 2  # facets of a taste that are liked otherwise in some matters
+    noise: float = 0.5  # of one look at one reply, standard deviation, in points of the taste
+
+
+USUAL = Crowd()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from typing import NamedTuple
 
-from benchmarks.language_feedback.arms import RULES, Arm
+from benchmarks.language_feedback.arms import USUAL, Arm, Crowd
 from feedback_app.demo_people import Annotator, Habits, Taste
 from storage.models import Message
 from storage.submissions import CritiqueInput, Submission
@@ -19,21 +19,21 @@ class Shown(NamedTuple):
     completions: list[tuple[int, str]]
 
 
-def taste_of(seed: int, rules: int = RULES) -> Taste:
-    """The hidden taste of a seed; `rules` of its facets are liked otherwise in some matters."""
-    return Taste(seed, rules=rules)
+def taste_of(seed: int, crowd: Crowd) -> Taste:
+    """The hidden taste of a seed."""
+    return Taste(seed, rules=crowd.rules)
 
 
-def feedback(arm: Arm, seed: int, shown: list[Shown], quality_id: int, rules: int = RULES) -> list[Submission]:
+def feedback(arm: Arm, seed: int, shown: list[Shown], quality_id: int, crowd: Crowd = USUAL) -> list[Submission]:
     """One submission for each pair of replies, as this arm enters them.
 
     The dice are thrown anew for each pair, from seed and prompt, so that whatever arms have in common is the same.
     """
-    taste = taste_of(seed, rules)
+    taste = taste_of(seed, crowd)
     said = []
     for pair in shown:
         rng = random.Random(f"{seed} {pair.messages[-1]['content']}")
-        habits = Habits(critiques=1.0, refinements=1.0, mistaken=arm.mistaken)
+        habits = Habits(critiques=1.0, refinements=1.0, mistaken=arm.mistaken, noise=crowd.noise)
         said.append(Annotator(taste, rng, habits).judge(pair.messages, pair.completions, quality_id))
     if arm.shuffled:
         said = _shuffled(said, seed)

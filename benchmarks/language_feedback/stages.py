@@ -7,13 +7,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from benchmarks.language_feedback.arms import BATCH, STEPS, UNSEEN, Arm
+from benchmarks.language_feedback.arms import BATCH, STEPS, UNSEEN, Arm, Crowd
 from benchmarks.language_feedback.people import Shown, feedback, says_something, taste_of
 from feedback_app.demo_people import Taste
 from feedback_app.demo_project import add_requests
@@ -75,7 +76,7 @@ def make_pool(store: Store, seed: int, size: int) -> list[Shown]:
         return _pairs(session, project_id)[:size]
 
 
-def run_cell(store: Store, arm: Arm, seed: int, size: int, rules: int, pool: list[Shown]) -> dict[str, Any]:
+def run_cell(store: Store, arm: Arm, seed: int, size: int, crowd: Crowd, pool: list[Shown]) -> dict[str, Any]:
     """One arm with `size` annotations of one taste; what its policy is worth on unseen prompts, and how it came about.
 
     quality: one number from 0 to 1 a prompt, by the prompt's text. kl_texts: what the policy wrote, with the log-
@@ -85,7 +86,7 @@ def run_cell(store: Store, arm: Arm, seed: int, size: int, rules: int, pool: lis
     told: dict[str, Any] = {}
     project_id = _new_project(store, f"{arm.name} {size} {time.time_ns()}")
     if arm.ratings or arm.critiques:
-        told["annotations"] = _enter(store, project_id, arm, seed, rules, pool[: size * arm.times])
+        told["annotations"] = _enter(store, project_id, arm, seed, crowd, pool[: size * arm.times])
         if arm.critiques:
             told["refine"] = finish(store, _queue_refine(store, project_id, seed)).result
         run = finish(store, _queue_dpo(store, project_id, STEPS[size], {"seed": seed, **arm.settings}))
@@ -95,9 +96,9 @@ def run_cell(store: Store, arm: Arm, seed: int, size: int, rules: int, pool: lis
     return {
         "seed": seed,
         "size": size,
-        "rules": rules,
+        **asdict(crowd),
         "arm": arm.name,
-        **_measure(store, project_id, taste_of(seed, rules)),
+        **_measure(store, project_id, taste_of(seed, crowd)),
         **told,
     } | {"seconds": round(time.monotonic() - started, 1)}
 
@@ -121,7 +122,7 @@ def _new_project(store: Store, name: str) -> int:
         return project.id
 
 
-def _enter(store: Store, project_id: int, arm: Arm, seed: int, rules: int, pool: list[Shown]) -> int:
+def _enter(store: Store, project_id: int, arm: Arm, seed: int, crowd: Crowd, pool: list[Shown]) -> int:
     """The arm's feedback on the pool's replies, as annotations; gives their number."""
     with store.sessions.begin() as session:
         project = session.get_one(Project, project_id)
@@ -129,7 +130,7 @@ def _enter(store: Store, project_id: int, arm: Arm, seed: int, rules: int, pool:
         placed = [_place(session, project, pair) for pair in pool]
         shown = [pair for _, pair in placed]
         entered = 0
-        for number, said in enumerate(feedback(arm, seed, shown, project.criteria[0].id, rules)):
+        for number, said in enumerate(feedback(arm, seed, shown, project.criteria[0].id, crowd)):
             if says_something(said):
                 record_imported(session, placed[number][0], users[number % 3], said, f"{project_id:08d}{number:056d}")
                 entered += 1

@@ -108,7 +108,11 @@ def listed(texts: Iterable[str]) -> str:
 
 def named(key: str) -> str:
     """What code calls `test_accuracy` or `fit.train.kept`, in words; names.json has those of settings and figures."""
-    return " · ".join(t(part.replace("_", " ")) for part in key.split("."))
+    words = " · ".join(t(part.replace("_", " ")) for part in key.split("."))
+    return " ".join(word.upper() if word in _INITIALISMS else word for word in words.split(" "))
+
+
+_INITIALISMS = {"ece", "f1", "kl", "nll"}
 
 
 def sentence(line: str) -> str:
