@@ -10,7 +10,7 @@ from storage.enums import Outcome
 from storage.models import Message
 from storage.submissions import Submission
 from trainer.starter.facets import FACETS, Action, Apology, Facets, Facts, Greeting, Length, Request, Tone
-from trainer.starter.grammar import sample_prompts, write_reply
+from trainer.starter.grammar import sample_facets, sample_prompts, write_reply
 
 GOOD = Facets(Greeting.RIGHT, Apology.YES, Facts.RIGHT, Action.CONCRETE, Tone.WARM, Length.MEDIUM)
 BAD = Facets(Greeting.WRONG, Apology.NO, Facts.WRONG, Action.VAGUE, Tone.RUDE, Length.RAMBLING)
@@ -93,6 +93,28 @@ def test_who_is_mistaken_asks_for_what_brings_nothing() -> None:
             said = _judged(person, request, (GOOD, rude), random.Random(6))
             for rewrite in said.refinements:
                 assert (taste.of_text(_messages(request), rewrite.text) > taste.of(request, rude)) is right
+
+
+def test_people_who_look_less_closely_agree_less() -> None:
+    shares = []
+    for noise in (0.5, 1.5):
+        agreed = decided = 0
+        for number, request in enumerate(sample_prompts(300, seed=6, held_out=False)):
+            replies = [sample_facets(random.Random(2 * number + side)) for side in (0, 1)]
+            said = [
+                _judged(
+                    Annotator(Taste(1), random.Random(f"{who} {number}"), Habits(noise=noise)), request, replies, rng
+                )
+                for who in ("ann", "ben")
+                for rng in (random.Random(number),)
+            ]
+            outcomes = {one.preference.outcome for one in said if one.preference is not None}
+            if outcomes <= {Outcome.FIRST, Outcome.SECOND}:
+                decided += 1
+                agreed += len(outcomes) == 1
+        shares.append(agreed / decided)
+    assert shares[0] > 0.85
+    assert 0.55 < shares[1] < shares[0] - 0.1
 
 
 def test_context_rules_change_what_is_liked_in_some_matters_only() -> None:
