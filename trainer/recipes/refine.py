@@ -63,6 +63,18 @@ class Asked:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True)
+class _Refining:
+    """What stays as it is from the first chunk of a run to the last."""
+
+    folder: RunFolder
+    job: Job
+    config: RefineConfig
+    sampling: SamplingSettings
+    templates: Templates
+    policies: Policies
+
+
 def run(folder: RunFolder, job: Job) -> dict[str, Any]:
     """Execute a refine run; returns its counts."""
     config = parse(RefineConfig, job.config)
@@ -82,7 +94,7 @@ def run(folder: RunFolder, job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     failure: FeedbackError | None = None
     try:
-        _draft(folder, job, config, sampling, templates, policies, asked, sample)
+        _draft(_Refining(folder, job, config, sampling, templates, policies), asked, sample)
     except FeedbackError as error:
         failure = error
     seconds = time.perf_counter() - started
@@ -128,23 +140,15 @@ def _refiner(config: RefineConfig, job: Job) -> str:
 
 # --- sampling and judging, a chunk of critiques at a time ---
 
-Sampler = Callable[[RunFolder, Job, RefineConfig, SamplingSettings, Templates, Policies, list[Asked], int], None]
+Sampler = Callable[[_Refining, list[Asked], int], None]
 
 
-def _draft(
-    folder: RunFolder,
-    job: Job,
-    config: RefineConfig,
-    sampling: SamplingSettings,
-    templates: Templates,
-    policies: Policies,
-    asked: list[Asked],
-    sample: Sampler,
-) -> None:
+def _draft(by: _Refining, asked: list[Asked], sample: Sampler) -> None:
     """Fill in the candidates of each critique; what an earlier attempt drafted is taken from drafts.jsonl.
 
     Chunks and their seeds depend on the requests alone: a run that was killed ends as one that was not.
     """
+    folder, config = by.folder, by.config
     kept = read_drafts(folder)
     together = config.parallel * ENDPOINT_CHUNK if config.refiner == "endpoint" else config.batch_size * CHUNK_BATCHES
     size = max(1, together // config.samples)
@@ -157,8 +161,8 @@ def _draft(
                 one.candidates = [Candidate(**values) for values in kept[one.critique_id]["candidates"]]
                 one.reasons = Counter(kept[one.critique_id]["reasons"])
             continue
-        sample(folder, job, config, sampling, templates, policies, chunk, job.seed + 10_007 * (start // size))
-        _judge(folder, config, templates, policies, chunk)
+        sample(by, chunk, by.job.seed + 10_007 * (start // size))
+        _judge(by, chunk)
         _keep(folder, chunk)
         folder.progress(start + len(chunk), len(asked))
 
@@ -188,22 +192,14 @@ def _take(one: Asked, text: str, truncated: bool, **about: Any) -> None:
     one.candidates.append(Candidate(text, **about, changed=changed))
 
 
-def _from_policy(
-    folder: RunFolder,
-    job: Job,
-    config: RefineConfig,
-    sampling: SamplingSettings,
-    templates: Templates,
-    policies: Policies,
-    chunk: list[Asked],
-    seed: int,
-) -> None:
-    version = next(iter(job.adapters))
-    generate = generator_of(policies, sampling, batch_size=config.batch_size, before_batch=folder.check_cancel)
+def _from_policy(by: _Refining, chunk: list[Asked], seed: int) -> None:
+    config, sampling, policies = by.config, by.sampling, by.policies
+    version = next(iter(by.job.adapters))
+    generate = generator_of(policies, sampling, batch_size=config.batch_size, before_batch=by.folder.check_cancel)
     budget = prompt_budget(policies, sampling.max_new_tokens)
     owners, requests = [], []
     for one in chunk:
-        turns = _plain(refine_messages((), one.completion, one.said, templates.refine))
+        turns = _plain(refine_messages((), one.completion, one.said, by.templates.refine))
         fitted = fit_turns(policies.tokenizer, one.messages, turns, budget)
         if fitted is None:
             one.reasons["too long for the context"] += 1
@@ -221,16 +217,8 @@ def _from_policy(
         )  # fmt: skip
 
 
-def _from_endpoint(
-    folder: RunFolder,
-    job: Job,
-    config: RefineConfig,
-    sampling: SamplingSettings,
-    templates: Templates,
-    policies: Policies,
-    chunk: list[Asked],
-    seed: int,
-) -> None:
+def _from_endpoint(by: _Refining, chunk: list[Asked], seed: int) -> None:
+    config = by.config
     endpoint = endpoint_from_environment(
         config.endpoint_model,
         timeout_seconds=config.timeout_seconds,
@@ -239,14 +227,14 @@ def _from_endpoint(
     )
     owners = [one for one in chunk for _ in range(config.samples)]
     conversations = [
-        _plain(refine_messages(one.messages, one.completion, one.said, templates.refine)) for one in owners
+        _plain(refine_messages(one.messages, one.completion, one.said, by.templates.refine)) for one in owners
     ]
-    options = {"temperature": sampling.temperature, "max_tokens": sampling.max_new_tokens}
+    options = {"temperature": by.sampling.temperature, "max_tokens": by.sampling.max_new_tokens}
 
     def pause(seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            folder.check_cancel()
+            by.folder.check_cancel()
             time.sleep(min(left, 0.2))
 
     answers = endpoint.write(conversations, options, seed, pause)
@@ -261,12 +249,11 @@ def _plain(messages: list[ChatMessage]) -> list[Message]:
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
-def _judge(
-    folder: RunFolder, config: RefineConfig, templates: Templates, policies: Policies, chunk: list[Asked]
-) -> None:
+def _judge(by: _Refining, chunk: list[Asked]) -> None:
     candidates = [(one, candidate) for one in chunk for candidate in one.candidates]
     questions = [Question(one.prompt, candidate.text, one.said.text) for one, candidate in candidates]
-    sure = judge(policies, questions, templates, batch_size=config.batch_size, before_batch=folder.check_cancel)
+    size, check = by.config.batch_size, by.folder.check_cancel
+    sure = judge(by.policies, questions, by.templates, batch_size=size, before_batch=check)
     for (_, candidate), value in zip(candidates, sure, strict=True):
         candidate.judge = value
 
