@@ -87,7 +87,9 @@ def make_project(session: Session, name: str | None = None, **fields: Any) -> Pr
 
 
 def make_prompt(session: Session, project: Project, text: str | None = None, split: Split | None = None) -> Prompt:
-    """A prompt; with `split`, its text is varied until it falls there."""
+    """A prompt; its text is varied until it falls into `split` (None: of a given text what it falls into, else TRAIN)."""
+    if text is None:
+        split = split or Split.TRAIN
     for _ in range(1000):
         content = text if text is not None else f"Question {next(_numbers)}?"
         messages = [{"role": "user", "content": content}]
