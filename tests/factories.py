@@ -87,7 +87,7 @@ def make_project(session: Session, name: str | None = None, **fields: Any) -> Pr
 
 
 def make_prompt(session: Session, project: Project, text: str | None = None, split: Split | None = None) -> Prompt:
-    """A prompt; its text is varied until it falls into `split` (None: of a given text what it falls into, else TRAIN)."""
+    """A prompt; its text is varied until it falls into `split` (None: TRAIN, but a text that is given stays)."""
     if text is None:
         split = split or Split.TRAIN
     for _ in range(1000):
