@@ -85,12 +85,12 @@ def _context_rules(rng: random.Random, points: Points, rules: int) -> Iterator[t
 
 @dataclass(frozen=True)
 class Habits:
-    """How somebody writes feedback; shares from 0 to 1."""
+    """How somebody writes feedback: shares from 0 to 1, and `noise`, which is `NOISE` unless said otherwise."""
 
     critiques: float = 0.8  # of the worse replies
     refinements: float = 0.3  # of those that are criticised
     mistaken: float = 0.0  # of the critiques: they ask for something that is not wanted
-    noise: float = NOISE  # no share: points, see there
+    noise: float = NOISE
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,16 +70,19 @@ def _run_seed(home: Path, ledger: Path, seed: int, crowd: Crowd, arms: tuple[Arm
 
 
 def _read(ledger: Path, crowd: Crowd) -> list[dict[str, Any]]:
-    """The finished cells of such people; a line that a kill cut short does not count."""
+    """The finished cells of such people; a line that a kill cut short does not count.
+
+    Cells without a word about their people are of a time when all were the usual ones.
+    """
     if not ledger.exists():
         return []
-    cells = []
+    cells: list[dict[str, Any]] = []
     for line in ledger.read_text().splitlines():
         try:
-            cells.append(json.loads(line))
+            cells.append(asdict(USUAL) | json.loads(line))
         except ValueError:
             continue
-    return [cell for cell in cells if (cell["rules"], cell["noise"]) == (crowd.rules, crowd.noise)]
+    return [cell for cell in cells if Crowd(cell["rules"], cell["noise"]) == crowd]
 
 
 def _outcome(verdicts: dict[str, report.Interval]) -> Outcome:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from feedback_app.demo_people import NOISE
+
 SIZES = (50, 200, 800)
 STEPS = {50: 40, 200: 80, 800: 160}  # optimiser steps of every arm of a size
 BATCH = 16
@@ -16,7 +18,7 @@ class Crowd:
     """What all people of a run have in common."""
 
     rules: int = 2  # facets of a taste that are liked otherwise in some matters
-    noise: float = 0.5  # of one look at one reply, standard deviation, in points of the taste
+    noise: float = NOISE
 
 
 USUAL = Crowd()

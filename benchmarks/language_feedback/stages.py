@@ -79,7 +79,7 @@ def make_pool(store: Store, seed: int, size: int) -> list[Shown]:
 def run_cell(store: Store, arm: Arm, seed: int, size: int, crowd: Crowd, pool: list[Shown]) -> dict[str, Any]:
     """One arm with `size` annotations of one taste; what its policy is worth on unseen prompts, and how it came about.
 
-    quality: one number from 0 to 1 a prompt, by the prompt's text. kl_texts: what the policy wrote, with the log-
+    quality: one number from 0 to 1 a prompt, by the prompt's text. written: what the policy wrote, with the log-
     probability that it gives to each.
     """
     started = time.monotonic()
@@ -100,7 +100,8 @@ def run_cell(store: Store, arm: Arm, seed: int, size: int, crowd: Crowd, pool: l
         "arm": arm.name,
         **_measure(store, project_id, taste_of(seed, crowd)),
         **told,
-    } | {"seconds": round(time.monotonic() - started, 1)}
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 def _pairs(session: Session, project_id: int) -> list[Shown]:

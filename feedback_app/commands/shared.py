@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from storage.models import Project, User
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object, last on stdout.")]
-FIRST_COLUMN = 24  # characters that are not squeezed
 RunSettings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of the run, e.g. seed=2; may be repeated."),
@@ -32,6 +31,8 @@ OptionalProject = Annotated[
     str | None,
     typer.Option("--project", "-p", metavar="PROJECT", help="The project's name; may be left out when there is one."),
 ]
+
+FIRST_COLUMN = 24  # characters of a table that are not squeezed
 
 
 class Store(NamedTuple):

@@ -101,14 +101,12 @@ def test_people_who_look_less_closely_agree_less() -> None:
         agreed = decided = 0
         for number, request in enumerate(sample_prompts(300, seed=6, held_out=False)):
             replies = [sample_facets(random.Random(2 * number + side)) for side in (0, 1)]
-            said = [
-                _judged(
-                    Annotator(Taste(1), random.Random(f"{who} {number}"), Habits(noise=noise)), request, replies, rng
-                )
-                for who in ("ann", "ben")
-                for rng in (random.Random(number),)
-            ]
-            outcomes = {one.preference.outcome for one in said if one.preference is not None}
+            outcomes = set()
+            for who in ("ann", "ben"):
+                person = Annotator(Taste(1), random.Random(f"{who} {number}"), Habits(noise=noise))
+                said = _judged(person, request, replies, random.Random(number)).preference
+                assert said is not None
+                outcomes.add(said.outcome)
             if outcomes <= {Outcome.FIRST, Outcome.SECOND}:
                 decided += 1
                 agreed += len(outcomes) == 1

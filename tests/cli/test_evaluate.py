@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
+from rich.console import Console
 from sqlalchemy.orm import Session, sessionmaker
 
 from feedback_app.commands.evaluate import _told
+from feedback_app.commands.shared import table
 from storage.enums import Split
 from tests import factories
 from tests.cli.conftest import Cli
@@ -41,7 +44,7 @@ def test_an_evaluation_is_queued_or_refused_in_one_line(cli: Cli, store: session
 def test_figures_stand_in_a_table_with_their_intervals(cli: Cli) -> None:
     figure = {"value": 0.6123456, "low": 0.5, "high": 0.7, "n": 80, "champion": 0.5}
     apart = {"value": 0.1, "low": -0.1, "high": 0.3}
-    table, note = _told(
+    figures, note = _told(
         "policy-v2",
         {
             "against": "policy-v1", "judged_by": None, "split": "test", "notes": ["so it is"],
@@ -49,6 +52,14 @@ def test_figures_stand_in_a_table_with_their_intervals(cli: Cli) -> None:
         },
     )  # fmt: skip
     assert note == "note: so it is"
-    assert [[str(cell) for cell in column.cells] for column in table.columns] == [
+    assert [[str(cell) for cell in column.cells] for column in figures.columns] == [
         ["accuracy", "kl"], ["0.6123", "-"], ["0.5 to 0.7", ""], ["0.5", ""], ["0.1 (-0.1 to 0.3)", ""], ["80", ""],
     ]  # fmt: skip
+
+
+def test_a_figure_keeps_its_name_on_one_line_however_narrow_the_terminal() -> None:
+    drawn = StringIO()
+    wide = "0.5512 to 0.6934 (0.5512 to 0.6934)"
+    row = ("implicit_accuracy", *[wide] * 3)
+    Console(file=drawn, width=60).print(table(("figure", "value", "95 %", "difference"), [row]))
+    assert "implicit_accuracy" in drawn.getvalue()

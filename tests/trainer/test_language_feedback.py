@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.language_feedback import arms, real, report
+from benchmarks.language_feedback.__main__ import _read
 from benchmarks.language_feedback.people import Shown, feedback, says_something
 from storage.configs import SnapshotSettings
 from storage.engine import make_engine, make_sessions
@@ -67,6 +68,17 @@ def test_more_mistakes_contain_the_fewer(pool):
 def _cell(arm, size, seed, values):
     quality = {f"prompt {number}": value for number, value in enumerate(values)}
     return {"arm": arm, "size": size, "seed": seed, "quality": quality, "kl": 1.0}
+
+
+def test_a_benchmark_goes_on_with_the_cells_of_the_same_people(tmp_path):
+    ledger = tmp_path / "cells.jsonl"
+    before = _cell("of an earlier version", 200, 0, [0.5])
+    usual, noisy = (
+        _cell(name, 200, 0, [0.5]) | {"rules": 2, "noise": noise} for name, noise in (("usual", 0.5), ("noisy", 1.25))
+    )
+    ledger.write_text("\n".join(map(json.dumps, (before, usual, noisy))) + '\n{"cut sho')
+    assert [cell["arm"] for cell in _read(ledger, arms.USUAL)] == [before["arm"], "usual"]
+    assert [cell["arm"] for cell in _read(ledger, arms.Crowd(noise=1.25))] == ["noisy"]
 
 
 def test_the_verdict_is_paired_by_seed_and_prompt():

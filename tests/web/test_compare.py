@@ -64,7 +64,7 @@ def test_an_operator_reads_versions_side_by_side(
 ) -> None:
     operator, path = as_user(house.person(Role.OPERATOR)), f"/compare/{rivals.replace(' ', '%20')}"
     shown = operator.get(path).text  # by itself: the champion and the newest candidate
-    for text in ("policy-v2", "0.62", "0.55 to 0.69", "+0.12 against policy-v1", "policy-v1 was not evaluated",
+    for text in ("policy-v2", "0.62", "0.55 to 0.69", "+0.12 against policy-v1", ">KL<", "policy-v1 was not evaluated",
                  "It &lt;b&gt;comes&lt;/b&gt; on Friday.", "It comes on Tuesday.", "2 rows added", "0.4"):  # fmt: skip
         assert text in shown, text
     assert shown.count("<svg") == 2

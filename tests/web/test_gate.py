@@ -24,7 +24,7 @@ def candidate(house):
         version = factories.make_version(session, project)
         champion = registry.champion(session, project)
         factories.make_judgeable(session, version, champion)
-        item = factories.make_item(session, project, split=Split.TRAIN)  # the project has no test prompt
+        item = factories.make_item(session, project)
         for place, by in enumerate((champion, version)):
             session.get_one(Completion, item.members[place].completion_id).model_version_id = by.id
         return project.name
