@@ -12,7 +12,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from storage.errors import TrainingFailed
-from trainer.checkpoints import seal
+from trainer.checkpoints import SEAL, seal
 from trainer.folder import RunFolder
 
 PROGRESS_SECONDS = 0.5
@@ -62,8 +62,12 @@ class EventCallback(TrainerCallback):
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """An evaluation of many batches is left at once as well."""
-        self.folder.check_cancel()
+        """An evaluation of many batches is left at once as well, once there is a saved state to go on from.
+
+        The state of its own step is saved after it, so that a resumed run does not miss an evaluation.
+        """
+        if self.folder.cancelled and any(self.folder.checkpoints.glob(f"checkpoint-*/{SEAL}")):
+            self.folder.check_cancel()
 
     def on_log(
         self,

@@ -50,7 +50,8 @@ class KeptReference(WatchedTrainer):
         rows, self.ahead = self.ahead, None
         if rows is not None:
             for batch in self.get_eval_dataloader(rows):  # type: ignore[attr-defined]  # the trainer's
-                self.folder.check_cancel()
+                if self.folder.cancelled:
+                    break
                 inputs = self._prepare_inputs(batch)  # type: ignore[attr-defined]  # the trainer's
                 with torch.no_grad(), self.compute_loss_context_manager():  # type: ignore[attr-defined]  # the trainer's
                     self._with_reference(_inputs(inputs), inputs["row"])

@@ -77,6 +77,31 @@ def test_cancel_takes_effect_within_one_step_and_keeps_the_state(
     assert not any(event["event"] in ("error", "result") for event in outcome.events)
 
 
+@pytest.mark.parametrize(("step", "kept"), [(3, "checkpoint-4"), (6, "checkpoint-3")])
+def test_a_run_cancelled_in_an_evaluation_has_a_state_to_go_on_from(
+    make_folder: FolderMaker, run: Executor, monkeypatch: pytest.MonkeyPatch, step: int, kept: str
+) -> None:
+    asked: dict[str, Any] = {"max_steps": 7, "eval_steps": 3, "save_steps": 3}
+    whole = run(make_folder("dpo", "whole", **asked))
+    folder = make_folder("dpo", "broken", **asked)
+    evaluated = trainer.callbacks.WatchedTrainer.prediction_step
+
+    def cancelled(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == step:
+            folder.cancel_file.touch()
+        return evaluated(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.callbacks.WatchedTrainer, "prediction_step", cancelled)
+        assert run(folder).code == CANCELLED
+    assert newest_checkpoint(folder) == folder.checkpoints / kept
+    folder.cancel_file.unlink()
+    resumed = run(folder)
+    for name in ("loss", "eval_loss"):
+        assert dict(resumed.series(name)) == pytest.approx(dict(whole.series(name)), abs=1e-6), name
+    assert resumed.result["kept_step"] == whole.result["kept_step"]
+
+
 def _state(path: Path, best: Path | None = None, *, sealed: bool = True) -> Path:
     path.mkdir(parents=True)
     (path / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": str(best) if best else None}))
