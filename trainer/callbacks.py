@@ -13,7 +13,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from storage.errors import TrainingFailed
 from trainer.checkpoints import SEAL, seal
-from trainer.folder import RunFolder
+from trainer.folder import Cancelled, RunFolder
 
 PROGRESS_SECONDS = 0.5
 
@@ -67,7 +67,7 @@ class EventCallback(TrainerCallback):
         The state of its own step is saved after it, so that a resumed run does not miss an evaluation.
         """
         if self.folder.cancelled and any(self.folder.checkpoints.glob(f"checkpoint-*/{SEAL}")):
-            self.folder.check_cancel()
+            raise Cancelled
 
     def on_log(
         self,

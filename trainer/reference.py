@@ -51,7 +51,7 @@ class KeptReference(WatchedTrainer):
         if rows is not None:
             for batch in self.get_eval_dataloader(rows):  # type: ignore[attr-defined]  # the trainer's
                 if self.folder.cancelled:
-                    break
+                    break  # not an error: the state of this step is still to be saved
                 inputs = self._prepare_inputs(batch)  # type: ignore[attr-defined]  # the trainer's
                 with torch.no_grad(), self.compute_loss_context_manager():  # type: ignore[attr-defined]  # the trainer's
                     self._with_reference(_inputs(inputs), inputs["row"])
