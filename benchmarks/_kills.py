@@ -36,6 +36,7 @@ from storage.tokens import create_token
 from storage.training import queue_training
 from tests import factories
 from tests.trainer.working import judge
+from trainer.checkpoints import SEAL
 
 VICTIMS = ("worker", "process", "web", "connection")
 LOST_AFTER = 4.0  # seconds of silence until a run is given to the next worker
@@ -214,7 +215,7 @@ class Campaign:
         return run is None or self._newest(run.id) > self._done.get(run.id, 0)
 
     def _newest(self, run_id: int) -> int:
-        found = (self.home / "runs" / str(run_id) / "checkpoints").glob("checkpoint-*/trainer_state.json")
+        found = (self.home / "runs" / str(run_id) / "checkpoints").glob(f"checkpoint-*/{SEAL}")
         return max((int(path.parent.name.split("-")[-1]) for path in found), default=0)
 
     def wait(self, until: Callable[[], bool], seconds: float = 180) -> None:

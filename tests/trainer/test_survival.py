@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks._kills import Campaign
 from storage.enums import RunKind
+from trainer.checkpoints import SEAL
 
 
 @pytest.mark.timeout(180)
@@ -20,7 +21,7 @@ def test_a_training_resumes_exactly_and_nothing_that_was_acknowledged_is_lost(
         campaign.finish()
         resumed = campaign.queue(RunKind.DPO)
         checkpoints = home / "runs" / str(resumed) / "checkpoints"
-        campaign.wait(lambda: any(checkpoints.glob("checkpoint-*/trainer_state.json")))
+        campaign.wait(lambda: any(checkpoints.glob(f"checkpoint-*/{SEAL}")))
         for victim in ("worker", "connection", "web"):
             assert campaign.strike(victim), victim
             campaign.pause(0.3)

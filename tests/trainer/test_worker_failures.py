@@ -35,6 +35,7 @@ from tests.trainer.working import (
     said,
     work,
 )
+from trainer.checkpoints import SEAL
 from trainer.tidy import tidy
 from trainer.worker import Worker, kinds_of
 
@@ -66,7 +67,7 @@ def test_a_time_limit_ends_a_run_that_can_go_on_and_old_checkpoints_are_tidied_a
     run_id = queue(sessions, project_id, home, RunKind.DPO, **asked)
     folder = home / "runs" / str(run_id)
     checkpoints = folder / "checkpoints"
-    work(worker, lambda: any(checkpoints.glob("checkpoint-*/sealed.json")))
+    work(worker, lambda: any(checkpoints.glob(f"checkpoint-*/{SEAL}")))
     next(lane._live for lane in worker._lanes if lane._live is not None).limit = 1e-6
     work(worker, lambda: run_of(sessions, run_id).status.ended)
     run = run_of(sessions, run_id)
@@ -197,7 +198,7 @@ def test_a_killed_worker_takes_its_process_with_it_and_another_resumes(
     try:
         deadline = time.monotonic() + 120
         checkpoints = home / "runs" / str(run_id) / "checkpoints"
-        while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
+        while not list(checkpoints.glob(f"checkpoint-*/{SEAL}")):
             assert doomed.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
