@@ -23,7 +23,9 @@ class Plot(NamedTuple):
 
 TRAINING, VALIDATION = "#14938a", "#d9822b"
 LOSS = Plot("Loss", (("loss", "training", TRAINING), ("eval_loss", "validation", VALIDATION)))
-ACCURACY = Plot("Accuracy on pairs", (("accuracy", "training", TRAINING), ("eval_accuracy", "validation", VALIDATION)))
+ACCURACY = Plot(
+    "Accuracy on preferences", (("accuracy", "training", TRAINING), ("eval_accuracy", "validation", VALIDATION))
+)
 
 
 def frame(plot: Plot, series: Mapping[str, Points], say: Callable[[str], str] = t) -> pd.DataFrame:

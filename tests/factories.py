@@ -13,7 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage import accounts, annotations, audit, cycle, items, projects, prompts, registry, rules, runs
-from storage.configs import DpoConfig, GenerateConfig, RewardConfig, Settings, SnapshotSettings
+from storage.configs import GenerateConfig, SnapshotSettings
+from storage.critique_configs import RECIPES
 from storage.enums import (
     Admission,
     CompletionOrigin,
@@ -166,10 +167,8 @@ def make_run(
     session: Session, project: Project, kind: RunKind = RunKind.DPO, *, worker: str | None = None, **fields: Any
 ) -> Run:
     """A queued run; with `worker`, claimed by it."""
-    configs: dict[RunKind, Settings] = {
-        RunKind.DPO: DpoConfig(), RunKind.REWARD: RewardConfig(), RunKind.GENERATE: GenerateConfig()
-    }  # fmt: skip
-    run = runs.queue_run(session, project, kind, asked={}, config=configs[kind], **fields)
+    config = GenerateConfig() if kind is RunKind.GENERATE else RECIPES[kind].config()
+    run = runs.queue_run(session, project, kind, asked={}, config=config, **fields)
     if worker is not None:
         claimed = runs.claim_run(session, worker, [kind])
         assert claimed is not None

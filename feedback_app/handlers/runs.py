@@ -42,6 +42,7 @@ class RunView:
     parent: str | None
     made: str | None  # the model version it made
     snapshot: Snapshot | None
+    plotted: Run  # whose curves are shown: its own, or for a cycle those of its newest training
     series: Series
     log: list[str]
     seconds_left: float | None
@@ -191,13 +192,14 @@ def _selected(session: Session, project: Project, rows: list[Run], wanted: Any, 
     parent = session.get(ModelVersion, row.parent_version_id) if row.parent_version_id else None
     made = (row.result or {}).get("model_version")
     children = cycle.children(session, row) if row.kind is RunKind.CYCLE else []
-    plotted = next((one for one in reversed(children) if one.kind.trains), row)  # the newest curves of a cycle
+    plotted = next((one for one in reversed(children) if one.kind.trains), row)
     return RunView(
         run=row,
         asked_by=asker.name if asker else None,
         parent=parent.name if parent else None,
         made=str(made) if made else None,
         snapshot=session.get(Snapshot, row.snapshot_id) if row.snapshot_id else None,
+        plotted=plotted,
         series=run_events.metric_series(session, plotted.id),
         log=run_events.log_lines(session, row.id, limit=100_000)[-LOG_LINES:],
         seconds_left=time_left(row, now) if row.kind is not RunKind.CYCLE else None,  # its steps are unlike

@@ -158,7 +158,7 @@ def _curves(comparison: Comparison) -> list[dict[str, Any]]:
     series = [one.curves for one in comparison.sides]
     plots = (
         (t("Loss"), lines_of(series, names, "loss", "eval_loss")),
-        (t("Accuracy on pairs"), lines_of(series, names, "accuracy", "eval_accuracy")),
+        (t("Accuracy on preferences"), lines_of(series, names, "accuracy", "eval_accuracy")),
     )
     drawn = [{"title": title, "svg": curves(lines, title)} for title, lines in plots]
     return [one for one in drawn if one["svg"]]

@@ -17,7 +17,7 @@ from feedback_app.pages import cycle_part, evaluation_part, render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import LOOK, QUEUED, event
 from storage.auto import Choice
-from storage.enums import RunKind, RunStatus, Split
+from storage.enums import RunKind, RunStatus, SnapshotForm, Split
 from storage.models import Run
 from storage.runs import can_go_on
 from storage.training import Preview
@@ -38,6 +38,8 @@ KINDS = [
     (later("Evaluation"), RunKind.EVALUATE.value),
 ]
 _MORE_HINT = later("One name=value a line, e.g. max_steps=40, lora_r=8, rating_margin=0.5; for completions: prompts=50")
+
+_PREFERENCES = (SnapshotForm.PREFERENCE, SnapshotForm.UNPAIRED)
 
 OUTPUTS = 9  # of `RunsTab.outputs`
 
@@ -152,6 +154,7 @@ def _plot(plot: plots.Plot) -> gr.LinePlot:
         height=230,
         min_width=260,
         buttons=["fullscreen", "export"],
+        visible=False,
     )
 
 
@@ -161,19 +164,28 @@ def _plot(plot: plots.Plot) -> gr.LinePlot:
 def values(view: RunsView) -> list[Any]:
     """The values of `RunsTab.outputs` for `view`."""
     chosen = view.selected
-    series = chosen.series if chosen else {}
     cancellable = chosen is not None and not chosen.run.status.ended
     return [
         run_list(view),
         str(chosen.run.id) if chosen else "",
         header(chosen, view),
-        plots.frame(plots.LOSS, series),
-        plots.frame(plots.ACCURACY, series),
+        _drawn(plots.LOSS, chosen),
+        _drawn(plots.ACCURACY, chosen),
         gr.Button(visible=cancellable),
         gr.Button(visible=chosen is not None and can_go_on(chosen.run)),
         detail(chosen) if chosen else "",
         gr.Timer(LOOK_AGAIN if view.live else LOOK_LATER, active=True),
     ]
+
+
+def _drawn(plot: plots.Plot, chosen: RunView | None) -> gr.LinePlot:
+    """The plot, there when it has points or a training that has not ended will give it some."""
+    if chosen is None:
+        return gr.LinePlot(visible=False)
+    run = chosen.plotted
+    gives = run.kind.trains if plot is plots.LOSS else run.kind.form in _PREFERENCES
+    begun = any(chosen.series.get(metric) for metric, _, _ in plot.lines)
+    return gr.LinePlot(plots.frame(plot, chosen.series), visible=begun or (gives and not run.status.ended))
 
 
 def run_list(view: RunsView) -> str:

@@ -146,6 +146,7 @@ def test_a_cycle_shows_its_steps_and_the_project_says_when_the_next_is_due(house
         cycle.advance(session, parent.id, cycle.Installation(house.settings.home, "starter"))
     view = runs.see_runs(house.ctx, olga, name, parent.id)
     shown = runs_tab.header(view.selected, view)
+    assert _plots(view) == (True, True), "those of the step that trains"
     child = view.selected.children[0]
     assert f'data-run="{child.id}"' in shown
     assert [shown.index(f'<td data-label="step">{step}</td>') for step in ("reward", "gate", "promote")]
@@ -181,6 +182,35 @@ def test_a_live_run_shows_progress_time_left_and_figures(house, olga):
     assert "step 25 of 100" in shown
     assert "<script>" not in shown
     assert "&lt;script&gt;" in shown
+
+
+def _plots(view):
+    """Whether the plots of loss and accuracy are there."""
+    return tuple(bool(one.visible) for one in runs_tab.values(view)[3:5])
+
+
+@pytest.mark.parametrize(
+    ("kind", "awaited"),
+    [
+        (RunKind.GENERATE, (False, False)),
+        (RunKind.DPO, (True, True)),
+        (RunKind.KTO, (True, True)),
+        (RunKind.SFT, (True, False)),
+    ],
+)
+def test_plots_are_there_for_what_a_run_gives(house, olga, kind, awaited):
+    with house.sessions.begin() as session:
+        found = factories.make_project(session)
+        run = factories.make_run(session, found, kind, worker="w1").id
+        name = found.name
+    assert _plots(runs.see_runs(house.ctx, olga, name, run)) == awaited
+    with house.sessions.begin() as session:
+        finish_run(session, run, "w1", RunStatus.FAILED, error="out of memory")
+    assert _plots(runs.see_runs(house.ctx, olga, name, run)) == (False, False), "it gave no point"
+    with house.sessions.begin() as session:
+        add_metrics(session, run, [MetricPoint(1, "loss", 0.5)])
+    assert _plots(runs.see_runs(house.ctx, olga, name, run)) == (True, False)
+    assert _plots(runs.see_runs(house.ctx, olga, house.project(), None)) == (False, False)
 
 
 def test_a_failed_run_says_why(house, olga):
