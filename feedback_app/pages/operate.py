@@ -93,9 +93,10 @@ def build(ctx: Context) -> gr.Blocks:
 
         demo.load(event(see.everything), [chosen, runs_part.selected], everything, js=JS_OF_URL, **LOOK)
         chosen.input(event(other_project), [chosen], everything, js=JS_OTHER_PROJECT, **LOOK)
-        # Walking through all feedback takes a while in a large project: beside everything else, one at a time.
+        # Walking through all feedback takes a while in a large project: beside everything else, one at a time, and only
+        # when somebody comes to look.
         gr.on(
-            [chosen.change, runs_head.select],
+            [chosen.change, runs_head.select, runs_part.again.click],
             event(see.preview),
             [chosen, runs_part.kind],
             [runs_part.preview, runs_part.says],

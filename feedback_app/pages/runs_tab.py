@@ -56,6 +56,7 @@ class RunsTab:
                 self._follow()
         self.selected = gr.Textbox("", visible="hidden", elem_id="op-run")
         self.select = gr.Button("Select run", visible="hidden", elem_id="op-select-run")
+        self.again = gr.Button("Count again", visible="hidden", elem_id="op-count-again")
         self.timer = gr.Timer(LOOK_AGAIN, active=False)
 
     def _start_form(self) -> None:

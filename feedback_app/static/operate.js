@@ -55,6 +55,13 @@
     choose(row);
   });
 
+  // People annotated while the operator was elsewhere.
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible" && document.getElementById("op-preview")?.offsetParent) {
+      press("op-count-again");
+    }
+  });
+
   // What is larger than its place scrolls with the arrow keys too.
   const wide = new ResizeObserver((entries) => {
     for (const { target } of entries) {

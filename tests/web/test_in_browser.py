@@ -225,6 +225,17 @@ def test_a_chosen_run_survives_a_reload_and_a_live_one_moves(house, visit):
         assert factories.runs.get_run(session, older).status is RunStatus.QUEUED
 
 
+def test_what_training_would_use_is_counted_again_when_the_operator_comes_back(house, visit):
+    title = house.project(items=3)
+    with visit(house.person(Role.OPERATOR), url_of(title, "operate")) as page:
+        page.locator("#op-preview .op-stats").get_by_text("0", exact=True).first.wait_for()
+        with house.sessions.begin() as session:
+            project = factories.projects.get_project(session, title)
+            factories.make_annotation(session, project, factories.make_user(session))
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # no tab of this browser is ever hidden
+        page.locator("#op-preview .op-stats").get_by_text("1", exact=True).first.wait_for()
+
+
 def test_an_operator_invites_somebody_and_the_link_lets_them_in(house, visit, open_browser, address):
     operator, invited = house.person(Role.OPERATOR), f"invited by {house.person()}"
     house.project()
