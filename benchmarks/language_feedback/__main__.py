@@ -53,13 +53,12 @@ def _run_seed(home: Path, ledger: Path, seed: int, crowd: Crowd, arms: tuple[Arm
     if not missing:
         return
     entering = threading.Lock()
-    with open_store(home / f"seed-{seed}") as store, ThreadPoolExecutor(WORKERS) as threads:
-        pool = make_pool(store, seed, max(size * arm.times for arm, size in missing))
-        running = [threads.submit(run_cell, store, arm, seed, size, crowd, pool) for arm, size in missing]
-        for finished in as_completed(running):
-            cell = finished.result()
+
+    def run(arm: Arm, size: int) -> None:
+        cell = run_cell(store, arm, seed, size, crowd, pool)
+        with entering:
             cell["kl"] = divergence(cell.pop("written"))
-            with entering, ledger.open("a") as file:
+            with ledger.open("a") as file:
                 file.write(json.dumps(cell, ensure_ascii=False) + "\n")
             quality = sum(cell["quality"].values()) / len(cell["quality"])
             Console(stderr=True).print(
@@ -67,6 +66,16 @@ def _run_seed(home: Path, ledger: Path, seed: int, crowd: Crowd, arms: tuple[Arm
                 f"KL {cell['kl']:.1f}, {cell['seconds']} s, {cell.get('pairs', '')}",
                 highlight=False,
             )
+
+    with open_store(home / f"seed-{seed}") as store, ThreadPoolExecutor(WORKERS) as threads:
+        pool = make_pool(store, seed, max(size * arm.times for arm, size in missing))
+        running = [threads.submit(run, arm, size) for arm, size in missing]
+        try:
+            for finished in as_completed(running):
+                finished.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)  # the cells under way end first, and are kept
+            raise
 
 
 def _read(ledger: Path, crowd: Crowd) -> list[dict[str, Any]]:
