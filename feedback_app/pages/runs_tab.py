@@ -374,4 +374,4 @@ def preview(found: Preview | None) -> str:
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return listed(f"{n:,} {t(name.replace('_', ' '))}" for name, n in counts.items() if n)
+    return listed(f"{t(name.replace('_', ' '))} {n:,}" for name, n in counts.items() if n)
