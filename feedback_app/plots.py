@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd  # type: ignore[import-untyped]  # pandas ships no types
 
 from feedback_app.i18n import t
+from storage.enums import SnapshotForm
 
 MAX_POINTS = 500
 
@@ -15,16 +16,19 @@ Points = Sequence[tuple[int, float | None]]
 
 
 class Plot(NamedTuple):
-    """A plot: its title, and (metric, name in the legend, colour) for each line."""
+    """A plot: its title, (metric, name in the legend, colour) for each line, and training on which forms gives it."""
 
     title: str
     lines: tuple[tuple[str, str, str], ...]
+    forms: tuple[SnapshotForm, ...]
 
 
 TRAINING, VALIDATION = "#14938a", "#d9822b"
-LOSS = Plot("Loss", (("loss", "training", TRAINING), ("eval_loss", "validation", VALIDATION)))
+LOSS = Plot("Loss", (("loss", "training", TRAINING), ("eval_loss", "validation", VALIDATION)), tuple(SnapshotForm))
 ACCURACY = Plot(
-    "Accuracy on preferences", (("accuracy", "training", TRAINING), ("eval_accuracy", "validation", VALIDATION))
+    "Accuracy on preferences",
+    (("accuracy", "training", TRAINING), ("eval_accuracy", "validation", VALIDATION)),
+    (SnapshotForm.PREFERENCE, SnapshotForm.UNPAIRED),
 )
 
 

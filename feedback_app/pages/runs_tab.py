@@ -17,7 +17,7 @@ from feedback_app.pages import cycle_part, evaluation_part, render
 from feedback_app.pages.render import Markup, Row
 from feedback_app.pages.wiring import LOOK, QUEUED, event
 from storage.auto import Choice
-from storage.enums import RunKind, RunStatus, SnapshotForm, Split
+from storage.enums import RunKind, RunStatus, Split
 from storage.models import Run
 from storage.runs import can_go_on
 from storage.training import Preview
@@ -38,8 +38,6 @@ KINDS = [
     (later("Evaluation"), RunKind.EVALUATE.value),
 ]
 _MORE_HINT = later("One name=value a line, e.g. max_steps=40, lora_r=8, rating_margin=0.5; for completions: prompts=50")
-
-_PREFERENCES = (SnapshotForm.PREFERENCE, SnapshotForm.UNPAIRED)
 
 OUTPUTS = 9  # of `RunsTab.outputs`
 
@@ -184,9 +182,9 @@ def _drawn(plot: plots.Plot, chosen: RunView | None) -> gr.LinePlot:
     if chosen is None:
         return gr.LinePlot(visible=False)
     run = chosen.plotted
-    gives = run.kind.trains if plot is plots.LOSS else run.kind.form in _PREFERENCES
+    awaited = run.kind.form in plot.forms and not run.status.ended
     begun = any(chosen.series.get(metric) for metric, _, _ in plot.lines)
-    return gr.LinePlot(plots.frame(plot, chosen.series), visible=begun or (gives and not run.status.ended))
+    return gr.LinePlot(plots.frame(plot, chosen.series), visible=begun or awaited)
 
 
 def run_list(view: RunsView) -> str:

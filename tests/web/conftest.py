@@ -197,3 +197,9 @@ def visit_again(house: House, address: str, one_page: Any) -> Visit:
         yield one_page
 
     return opened
+
+
+@pytest.fixture
+def olga(house: House) -> str:
+    """The name of an operator."""
+    return house.person(Role.OPERATOR)

@@ -60,11 +60,6 @@ def judged(house):
         return fill(session, "judged by three").project.name
 
 
-@pytest.fixture
-def olga(house):
-    return house.person(Role.OPERATOR)
-
-
 def _question(value=0.5, low=0.4, high=0.6, things=100, offsets=()):
     beside = {name: Beside(Share(5, 10), Interval(by, by - 0.1, by + 0.1)) for name, by in offsets}
     figure = Interval(value, low, high) if value is not None else None
