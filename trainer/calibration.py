@@ -120,12 +120,14 @@ def win_rate(
 
     The interval knows both that other prompts could have been asked and that the judge was held against a few pairs
     only: its slope is fitted anew on resampled pairs, and may turn. A judge that cannot be told from a coin can so make
-    no winner, however sure of itself and however many prompts.
+    no winner, however sure of itself and however many prompts. One that is wrong on those pairs as often as right has
+    no interval at all: turned round, its word would prove as a winner what it holds for the worse.
     """
     ours, pairs = np.asarray(margins, dtype=np.float64), np.asarray(judged, dtype=np.float64)
-    value = float(np.mean(sigmoid(ours * max(fit_slope(pairs), 1 / HOTTEST))))
+    temperature = fit_temperature(pairs)
+    value = float(np.mean(sigmoid(ours / temperature)))
     (of_row, count), (of_pair, judges) = _numbered(prompts), _numbered(judged_prompts)
-    if count < 2 or judges < 2:
+    if count < 2 or judges < 2 or temperature >= HOTTEST:
         return Estimate(value, None, None, len(ours))
     chance = np.random.default_rng(_SEED)
     drawn = []

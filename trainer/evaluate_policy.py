@@ -15,7 +15,7 @@ import numpy as np
 from storage.configs import SamplingSettings, parse
 from storage.enums import Split
 from storage.formats import parse_format
-from trainer.calibration import Estimate, ece, reliability, right, sigmoid, win_rate
+from trainer.calibration import HOTTEST, Estimate, ece, reliability, right, sigmoid, win_rate
 from trainer.ensemble import MIN_PAIRS
 from trainer.evaluating import Judge, Task, ask_rewards
 from trainer.figures import Report, bars_of, distinct_2, mean, objects, perplexity, ratio
@@ -299,11 +299,14 @@ def _win_rate(task: Task, report: Report, sides: Sides, written: dict[str, list[
         report.missing("win_rate", f"nothing that was written fits the context of {name}")
         return
     prompts, margins = [prompt for prompt, _ in found], np.array([margin for _, margin in found])
-    report.add("win_rate", mean, prompts, sigmoid(margins / judge.temperature), sliced=True)
+    says_something = judge.temperature < HOTTEST
+    report.add("win_rate", mean, prompts, sigmoid(margins / judge.temperature), sliced=says_something)
     held = judge.margins[Split.VALIDATION]
     if len(held.rows) >= MIN_PAIRS:
         # Its interval also knows how few pairs the judge was held against; those of slices do not.
         report.keep("win_rate", win_rate(margins, prompts, held.mean, [row["prompt_id"] for row in held.rows]))
+        if not says_something:
+            report.notes.append(f"win rate: no interval, {name} is wrong on validation pairs as often as right")
     else:
         report.keep("win_rate", Estimate(report.figures["win_rate"]["value"], None, None, len(found)))
         report.notes.append(f"win rate: no interval, too few validation pairs say how far {name} can be trusted")

@@ -59,6 +59,8 @@ def test_a_judge_that_guesses_makes_no_winner() -> None:
     doubted = c.win_rate(ours, prompts, guesses, prompts[:60], rounds=200)
     assert (doubted.low or 1) < 0.5 < (doubted.high or 0)
     assert c.win_rate(ours, prompts, good, [1] * 60).low is None
+    reversed_judge = c.win_rate(-ours, prompts, -good, prompts[:60])
+    assert (reversed_judge.value, reversed_judge.low) == (pytest.approx(0.5, abs=0.01), None)
 
 
 def test_intervals_resample_whole_prompts() -> None:

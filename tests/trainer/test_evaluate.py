@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,8 +32,10 @@ from storage.runs import get_run
 from tests.factories import make_annotation, make_item, make_prompt, make_user
 from tests.trainer.conftest import rows_of
 from tests.trainer.working import judge, queue, run_of, work
-from trainer import evaluate_reward
+from trainer import evaluate_policy, evaluate_reward
 from trainer.bridge import lay_out
+from trainer.calibration import fit_temperature
+from trainer.evaluate_policy import Completed, Sides
 from trainer.evaluating import Judge, Margins
 from trainer.figures import About, Report, distinct_2, language_of, mean, objects, slices_of
 from trainer.measuring import passages_of, read
@@ -100,14 +103,10 @@ def test_the_human_ceiling_is_one_against_the_others(sessions: sessionmaker[Sess
 def test_a_policy_and_a_reward_model_are_measured_against_what_is_in_service(
     sessions: sessionmaker[Session], project_id: int, home: Path, make_worker: Callable[..., Worker]
 ) -> None:
-    judge(sessions, project_id)
+    judge(sessions, project_id, held_out=14)
     with sessions.begin() as session:
         project = session.get_one(Project, project_id)
         update_project(session, project, annotation_settings={"formats": "short: at_most 10000\nkind: contains zebra"})
-        for split in (Split.VALIDATION, Split.TEST):
-            for _ in range(10):
-                make_item(session, project, prompt=make_prompt(session, project, split=split))
-                make_annotation(session, project, make_user(session))
         base = base_version(session, project, "starter")
         with pytest.raises(Invalid, match="nothing to compare"):
             queue_evaluation(session, project, base, default_base_model="starter")
@@ -142,6 +141,7 @@ def test_a_policy_and_a_reward_model_are_measured_against_what_is_in_service(
         missing = [name for name, one in told.items() if one.value is None]
         assert missing == []
         win, kl, shape = told["win_rate"], told["kl"], told["format_ok"]
+        assert told["judge_accuracy"].value == 1.0, "a yes is better than a no: that is learned in three steps"
         assert 0 < (win.low or 0) <= (win.value or 0) <= (win.high or 0) < 1
         prompts = session.scalars(select(Prompt.id).where(Prompt.split == Split.TEST)).all()
         assert win.n == 2 * len(prompts)
@@ -178,6 +178,37 @@ def test_bias_and_variance_make_up_the_brier_score_of_a_single_head() -> None:
     evaluate_reward._heads(report, Judge({Split.TEST: margins}, 1.7, "", []))
     single = ((1 - 1 / (1 + np.exp(-heads / 1.7))) ** 2).mean()
     assert report.figures["bias"]["value"] + report.figures["variance"]["value"] == pytest.approx(single)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_judge_that_is_wrong_makes_no_winner_of_what_it_holds_for_the_worse(
+    monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    """Its word turned round would be a win rate of which the whole interval lies above one half: a pass."""
+    chance = np.random.default_rng(5)
+    rows = [{"prompt_id": number} for number in range(40)]
+    held = Margins(chance.normal(1.0 if right else -1.0, 0.5, (40, 1)), rows)
+    ours, theirs = chance.normal(-0.5, 0.2, (40, 1)), np.zeros((40, 1))
+    more = [one for pair in zip(ours, theirs, strict=True) for one in pair]
+    told = Judge(
+        {Split.VALIDATION: held, Split.TEST: Margins(np.zeros((0, 1)), [])}, fit_temperature(held.mean), "", more
+    )
+    monkeypatch.setattr(evaluate_policy, "ask_rewards", lambda task, texts: {"reward-v1": told})
+    task = SimpleNamespace(
+        job=SimpleNamespace(rewards={"reward-v1": "folder"}),
+        asked={"write": [{"prompt_id": number, "messages": []} for number in range(40)]},
+    )
+    written = {name: [Completed(number, name, 1) for number in range(40)] for name in ("policy-v1", "policy-v0")}
+    report = Report({number: ["source:shop" if number < 20 else "source:web"] for number in range(40)}, "policy")
+    evaluate_policy._win_rate(task, report, Sides("policy-v1", "policy-v0", "policy-v0"), written)  # type: ignore[arg-type]
+    figure = report.figures["win_rate"]
+    if right:
+        assert figure["low"] < figure["value"] < figure["high"] < 0.5
+        assert set(report.parts) == {"source:shop", "source:web"}
+        return
+    assert (figure["value"], figure["low"], figure["high"]) == (pytest.approx(0.5, abs=0.01), None, None)
+    assert report.parts == {}, "nor of a slice"
+    assert any("wrong on validation pairs" in note for note in report.notes)
 
 
 def _goes_on(sessions: sessionmaker[Session], run_id: int, home: Path) -> None:

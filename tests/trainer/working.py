@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from storage.annotations import PreferenceInput, Submission, submit
 from storage.engine import read_only
-from storage.enums import RunKind, Split
+from storage.enums import Outcome, RunKind, Split
 from storage.models import Project, Run
 from storage.runs import get_run, log_lines
 from storage.training import queue_generate, queue_training
-from tests.factories import make_annotation, make_item, make_prompt, make_user
+from tests.factories import make_item, make_lease, make_prompt, make_user
 from trainer.worker import Worker, kinds_of
 
 ASKED: dict[str, Any] = {"batch_size": 4, "lora_r": 4, "threads": 1, "max_length": 128}
@@ -23,14 +24,19 @@ GENERATION = kinds_of(["generate"])
 SRC = Path(__file__).parents[2]
 
 
-def judge(sessions: sessionmaker[Session], project_id: int, train: int = 18) -> None:
-    """Comparisons of two completions on prompts of every split."""
+def judge(sessions: sessionmaker[Session], project_id: int, train: int = 18, held_out: int = 4) -> None:
+    """Comparisons of two completions on prompts of every split; a yes is always better than a no."""
     with sessions.begin() as session:
         project, user = session.get_one(Project, project_id), make_user(session)
-        for split, count in ((Split.TRAIN, train), (Split.VALIDATION, 4), (Split.TEST, 4)):
-            for _ in range(count):
-                make_item(session, project, prompt=make_prompt(session, project, split=split))
-                make_annotation(session, project, user)
+        for split, count in ((Split.TRAIN, train), (Split.VALIDATION, held_out), (Split.TEST, held_out)):
+            for number in range(count):
+                prompt = make_prompt(session, project, split=split)
+                make_item(session, project, prompt=prompt, texts=[f"Yes, yes {number}.", f"No, no {number}."])
+                lease = make_lease(session, project, user)
+                (first, text), (second, _) = lease.completions[:2]
+                better = Outcome.FIRST if text.startswith("Yes") else Outcome.SECOND
+                said = Submission(preference=PreferenceInput(first, second, better, 2), seconds_spent=1.5)
+                submit(session, lease.assignment_id, user, said)
 
 
 def work(worker: Worker, until: Callable[[], bool], seconds: float = 120) -> None:
