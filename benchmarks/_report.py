@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,11 @@ def run_benchmark(
         arguments(parser)
     args = parser.parse_args(argv)
     started = time.perf_counter()
-    outcome = measure(args)
+    try:
+        outcome = measure(args)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped before it could report", file=sys.stderr)
+        return 130  # what a shell says of a program that Ctrl-C ended
     seconds = round(time.perf_counter() - started, 1)
     holds = all(bar.holds for bar in outcome.bars)
     _print_table(name, outcome, seconds, Console(stderr=args.json))

@@ -19,6 +19,7 @@ from feedback_app.pages.lineage import shortened
 from feedback_app.pages.plain import page
 from feedback_app.pages.render import number
 from feedback_app.pages.spread import spread_rows
+from feedback_app.plots import ACCURACY, LOSS
 from feedback_app.security import signed_in
 from storage.comparing import CHANGES, Changed, Comparison, Measured, Side, Written
 from storage.enums import ModelKind
@@ -156,11 +157,11 @@ def _seeds(one: OverSeeds) -> dict[str, Any]:
 def _curves(comparison: Comparison) -> list[dict[str, Any]]:
     names = [one.version.name for one in comparison.sides]
     series = [one.curves for one in comparison.sides]
-    plots = (
-        (t("Loss"), lines_of(series, names, "loss", "eval_loss")),
-        (t("Accuracy on preferences"), lines_of(series, names, "accuracy", "eval_accuracy")),
-    )
-    drawn = [{"title": title, "svg": curves(lines, title)} for title, lines in plots]
+    drawn = []
+    for plot in (LOSS, ACCURACY):
+        title = t(plot.title)
+        training, validation = (metric for metric, _, _ in plot.lines)
+        drawn.append({"title": title, "svg": curves(lines_of(series, names, training, validation), title)})
     return [one for one in drawn if one["svg"]]
 
 

@@ -41,6 +41,14 @@ def test_all_bars_holding_exits_0_with_a_table(capsys: pytest.CaptureFixture[str
     assert "rows a second" in capsys.readouterr().out
 
 
+def test_ctrl_c_is_one_line_and_the_exit_code_of_an_interrupted_program(capsys: pytest.CaptureFixture[str]) -> None:
+    def measure(args: argparse.Namespace) -> Outcome:
+        raise KeyboardInterrupt
+
+    assert run_benchmark("thing", measure, ["--json"]) == 130
+    assert capsys.readouterr() == ("", "python -m benchmarks.thing: stopped before it could report\n")
+
+
 def test_a_judge_that_always_says_yes_is_no_better_than_chance() -> None:
     rows = [Judged("tone", truth, True) for truth in (True, True, True, False)]
     assert balanced_accuracy(rows) == 0.5
