@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from storage.engine import make_engine, make_sessions
 from storage.schema import upgrade
+from tests import factories
 
 _numbers = itertools.count(1)
 # Files of half a minute and more, the longest first: the processes that share the files out between them (Makefile)
@@ -104,7 +105,16 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+def numbered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names and texts that factories make up are those of the test alone, whichever tests were before it.
+
+    What a model learns in three steps, and which split a prompt falls into, hang on them.
+    """
+    monkeypatch.setattr(factories, "_numbers", itertools.count(1))
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path, numbered_anew: None) -> str:
     """A migrated, empty SQLite database."""
     path = tmp_path / "feedback.db"
     shutil.copy(sqlite_template, path)
@@ -118,7 +128,7 @@ def spare_databases() -> list[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str, spare_databases: list[str]) -> Iterator[str]:
+def postgres_url(postgres_server: str, spare_databases: list[str], numbered_anew: None) -> Iterator[str]:
     """A migrated, empty PostgreSQL database; whoever changes its schema takes `empty_url`."""
     if spare_databases:
         name = spare_databases.pop()
