@@ -42,6 +42,9 @@ JS_OTHER_PROJECT = (
     "(follower, at, project) => [follower, Math.round(performance.now()), window.feedback.otherProject(project)]"
 )
 JS_FOLLOW = "(follower, at, project) => [follower, Math.round(performance.now()), project]"
+# After `sent`, which has shown where the conversation is unless it was refused.
+JS_SENT = """(follower, at, project) =>
+  [follower, Math.round(performance.now()), project, document.getElementById('fb-stage').dataset.state]"""
 JS_TYPED = "(project, box) => [project, window.feedback.play.typed()]"
 
 
@@ -189,14 +192,15 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
             async for look in opened(name, follower, at, project, None):
                 yield look
 
-    async def followed(name: str | None, follower: _Follower, at: Any, project: Any) -> AsyncIterator[Look]:
+    async def followed(name: str | None, follower: _Follower, at: Any, project: Any, shown: Any) -> AsyncIterator[Look]:
         moment = whole(at)
         if not follower.begin(moment):
             return
         view = await anyio.to_thread.run_sync(handlers.look, ctx, name, project)
-        if view.state == "typing":  # it was not taken: what the person typed stays in the box
+        if view.state == "typing" or follower.newest != moment:  # not taken: what the person typed stays in the box
             return
-        yield Look(view, None)
+        # The stage that is shown already is not sent again: it might come after that of a Stop pressed meanwhile.
+        yield Look(view, view if view.state == shown else None)
         async for look in follow(name, follower, moment, view):
             yield look
 
@@ -235,7 +239,7 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
     demo.load(streaming(opened, _page_values, len(ui.page)), [*chosen, ui.kept], ui.page, js=JS_ASKED, **streamed)
     ui.project.input(streaming(changed, _page_values, len(ui.page)), chosen, ui.page, js=JS_OTHER_PROJECT, **streamed)
     taken = ui.send.click(told(sent, len(ui.turn)), said, outputs, js=JS_TYPED, **once)
-    taken.then(streaming(followed, _turn_values, len(ui.turn)), chosen, ui.turn, js=JS_FOLLOW, **streamed)
+    taken.then(streaming(followed, _turn_values, len(ui.turn)), [*chosen, ui.stage], ui.turn, js=JS_SENT, **streamed)
     ui.keep.click(event(kept), said, [ui.status], js=JS_TYPED, **QUICK)
     ui.stop.click(told(stopped, len(ui.turn)), chosen, outputs, js=JS_FOLLOW, **once)
     gr.on([ui.leave.click, ui.anew.click, ui.begin.click], told(left, len(ui.turn)), here, outputs, **once)

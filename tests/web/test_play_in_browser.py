@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import select
 
+from feedback_app.handlers import play as handlers
 from storage import playground, turns
 from storage.engine import read_only
 from storage.enums import AnnotationStatus, ItemKind, Outcome, RunKind, RunStatus, SelectionReason
@@ -242,3 +243,29 @@ def test_another_project_is_shown_while_the_first_one_answers(house, visit):
         page.fill("#fb-project input", first)
         page.press("#fb-project input", "Enter")
         page.wait_for_selector(ITEM, state="attached")
+
+
+def test_stop_right_after_send_is_the_last_word(house, visit, monkeypatch):
+    """The page looks whether its message was taken; what it saw comes after Stop has taken the message back."""
+    name, project = house.person(), house.project()
+    looked, shown, look = threading.Event(), threading.Event(), handlers.look
+
+    def slow_look(*asked):
+        view = look(*asked)
+        if view.state == "writing" and not shown.is_set():
+            looked.set()
+            assert shown.wait(30)
+        return view
+
+    monkeypatch.setattr(handlers, "look", slow_look)
+    with visit(name, url_of(project, "play")) as page:
+        page.wait_for_selector(TYPING, state="attached")
+        page.fill(BOX, "Where is my order 4417?")
+        page.click("#pl-send")
+        assert looked.wait(30)
+        page.click("#pl-stop")
+        page.wait_for_selector(TYPING, state="attached")
+        shown.set()
+        page.wait_for_timeout(1500)  # what was seen before it would be there by now
+        assert page.query_selector(TYPING) is not None
+        _typed(page, "Where is my order 4417?")
