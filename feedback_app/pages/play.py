@@ -145,6 +145,7 @@ class _Follower:
 
     def __init__(self) -> None:
         self.newest = 0
+        self.page = 0  # the newest of those that show a whole page
 
     def begin(self, at: int) -> bool:
         """Whether the event of this moment of the page (ms since it was opened) is the newest; those before it end."""
@@ -182,7 +183,10 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         moment = whole(at)
         if not follower.begin(moment):
             return
+        follower.page = moment
         view = await anyio.to_thread.run_sync(handlers.open_page, ctx, name, project, kept)
+        if follower.page != moment:
+            return  # another project was chosen meanwhile
         yield Look(view, None)
         async for look in follow(name, follower, moment, view):
             yield look

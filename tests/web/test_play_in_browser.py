@@ -269,3 +269,31 @@ def test_stop_right_after_send_is_the_last_word(house, visit, monkeypatch):
         page.wait_for_timeout(1500)  # what was seen before it would be there by now
         assert page.query_selector(TYPING) is not None
         _typed(page, "Where is my order 4417?")
+
+
+def test_of_two_projects_chosen_one_after_the_other_the_second_is_shown(house, visit, monkeypatch):
+    name, (first, slow, quick) = house.person(), [house.project(guidelines=f"Mind the {what}.") for what in "abc"]
+    opened, shown, open_page = threading.Event(), threading.Event(), handlers.open_page
+
+    def slowly(ctx, user, project, kept):
+        view = open_page(ctx, user, project, kept)
+        if project == slow:
+            opened.set()
+            assert shown.wait(30)
+        return view
+
+    def choose(page, project):
+        page.fill("#fb-project input", project)
+        page.press("#fb-project input", "Enter")
+
+    monkeypatch.setattr(handlers, "open_page", slowly)
+    with visit(name, url_of(first, "play")) as page:
+        page.wait_for_selector(TYPING, state="attached")
+        choose(page, slow)
+        assert opened.wait(30)
+        choose(page, quick)
+        page.wait_for_selector("#fb-guidelines >> text=Mind the c.", state="attached")
+        shown.set()
+        page.wait_for_timeout(1500)  # what was asked for before it would be there by now
+        assert page.query_selector("#fb-guidelines >> text=Mind the c.") is not None
+        assert page.input_value("#fb-project input") == quick
