@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 
 from sqlalchemy import select
 
@@ -30,6 +31,35 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+# Counts what Gradio's queue was asked and has answered; must run before the page's own scripts.
+COUNT_ANSWERS = """(() => {
+  const plain = window.fetch;
+  window.queue = { asked: 0, answered: 0 };
+  const count = async (body) => {
+    for await (const text of body.pipeThrough(new TextDecoderStream())) {
+      window.queue.answered += text.split('"process_completed"').length - 1;
+    }
+  };
+  window.fetch = async (...args) => {
+    const url = String(args[0].url ?? args[0]);
+    if (url.includes("/queue/join")) window.queue.asked += 1;
+    const response = await plain(...args);
+    if (url.includes("/queue/data")) count(response.clone().body);
+    return response;
+  };
+})();"""
+
+
+@contextmanager
+def until_answered(page):
+    """Until the queue has answered all, also what is pressed within: a button that is pressed again before does
+    nothing, and the answer may fill fields again. The page was opened with `COUNT_ANSWERS`."""
+    before = page.evaluate("window.queue.asked")
+    yield
+    page.wait_for_function("before => queue.asked > before && queue.answered >= queue.asked", arg=before)
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
 
 
 def url_of(project, page="annotate"):

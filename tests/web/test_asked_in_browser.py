@@ -15,7 +15,7 @@ from storage.refinements import Selected
 from tests import factories
 from tests.browser import picture
 from tests.web.by_keys import Keyboard
-from tests.web.looking import url_of, wait_for
+from tests.web.looking import COUNT_ANSWERS, until_answered, url_of, wait_for
 
 __all__ = ["picture"]
 
@@ -159,23 +159,26 @@ def test_wordings_are_changed_refused_and_put_back(house, visit):
             found = projects.get_project(session, project)
             return found.guidelines, (found.annotation_settings or {}).get("templates", {})
 
-    with visit(name, url_of(project, "operate")) as page:
+    with visit(name, url_of(project, "operate"), COUNT_ANSWERS) as page:
         page.get_by_role("tab", name="Project").click()
         page.locator("#op-due p").wait_for()
         page.locator("#op-guidelines textarea").fill("Be kind.")
-        page.click("#op-save-project")
-        wait_for(lambda: stored()[0] == "Be kind.")
+        with until_answered(page):
+            page.click("#op-save-project")
+        assert stored()[0] == "Be kind."
         assert set(stored()[1].values()) == {None, "yes", "no"}, "wordings nobody opened stay ours"
         page.click("#op-wordings button")
         refine = page.locator("#op-wording-refine textarea")
         ours = refine.input_value()
         refine.fill("Once more: {critique} {colour}")
-        page.click("#op-save-project")
+        with until_answered(page):
+            page.click("#op-save-project")
         page.get_by_text("nothing is put in for {colour}; choose from: {critique}, {span}, {tags}").wait_for()
         refine.fill("Once more: {critique}")
-        page.click("#op-save-project")
-        wait_for(lambda: stored()[1]["refine"] == "Once more: {critique}")
-        page.get_by_text("The project is saved.").last.wait_for()  # until then the answer would fill the fields again
+        with until_answered(page):
+            page.click("#op-save-project")
+        page.get_by_text("The project is saved.").last.wait_for()
+        assert stored()[1]["refine"] == "Once more: {critique}"
         page.click("#op-wordings-reset")
         wait_for(lambda: refine.input_value() == ours)
         page.click("#op-save-project")
