@@ -51,8 +51,9 @@ def _checkpoints_due(sessions: sessionmaker[Session], home: Path, before: dateti
 
 
 def _half_written(home: Path, before: datetime) -> list[Path]:
-    """Temporary names of `storage.artifacts` and of snapshots, and adapters that were not published."""
-    found = [*home.glob("artifacts/**/.*.tmp"), *home.glob("tmp/snapshot-*"), *home.glob("runs/*/out.partial")]
+    """Temporary names of `storage.artifacts` and of snapshots, downloads, and adapters that were not published."""
+    places = ("artifacts/**/.*.tmp", "tmp/snapshot-*", "tmp/downloads/*", "runs/*/out.partial")
+    found = [path for place in places for path in home.glob(place)]
     return [path for path in found if _touched(path) < before.timestamp()]
 
 

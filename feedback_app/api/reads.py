@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import select
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse
 
 from feedback_app import policies
 from feedback_app.api import schemas as s
@@ -18,6 +15,7 @@ from feedback_app.api.auth import Access
 from feedback_app.api.door import After, Limit, ProjectAsked, access_of, pick, reading
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.data import DOWNLOAD_FORMATS, make_download
+from feedback_app.sent_once import SentOnce, sent_once
 from storage import members, registry, runs
 from storage.engine import read_only, translate_errors
 from storage.enums import AnnotationStatus, ItemStatus, TokenScope
@@ -124,25 +122,18 @@ def router(ctx: Context) -> APIRouter:
 
 
 def _add_export(routes: APIRouter, ctx: Context) -> None:
-    @routes.get("/export", summary="Everything collected, as a file", response_class=FileResponse, responses=_FILE)
+    @routes.get("/export", summary="Everything collected, as a file", response_class=SentOnce, responses=_FILE)
     def export(
         request: Request,
         project: ProjectAsked = None,
         table: TableName = "preference",
         format: FormatName = "jsonl",
-    ) -> FileResponse:
+    ) -> SentOnce:
         access = access_of(request)
         access.require(TokenScope.EXPORT, policies.export_data)
         name = _name_of(ctx, access, project)
         path, report = make_download(ctx, access.user.name, name, table, format)
-        shown = re.sub(r"[^\w-]+", "-", name).strip("-") or "project"
-        return FileResponse(
-            path,
-            media_type="application/octet-stream",
-            filename=f"{shown}-{table}.{format}",
-            headers={"x-rows": str(report.rows), "x-sha256": report.sha256},
-            background=BackgroundTask(path.unlink, missing_ok=True),
-        )
+        return sent_once(path, report, name, table, format)
 
 
 def _name_of(ctx: Context, access: Access, project: str | None) -> str:

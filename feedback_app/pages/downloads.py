@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import quote
 
 import anyio.to_thread
 from fastapi import APIRouter, Request
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from feedback_app.handlers.context import Context
 from feedback_app.handlers.data import make_download
 from feedback_app.security import signed_in
+from feedback_app.sent_once import sent_once
 
 
 def download_routes(ctx: Context) -> APIRouter:
@@ -27,12 +26,6 @@ def download_routes(ctx: Context) -> APIRouter:
                 return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
             return JSONResponse({"error": "not signed in"}, 401)
         path, report = await anyio.to_thread.run_sync(make_download, ctx, user.name, project, what, format)
-        name = re.sub(r"[^\w-]+", "-", project).strip("-") or "project"
-        return FileResponse(
-            path,
-            filename=f"{name}-{what}.{format}",
-            headers={"x-rows": str(report.rows), "x-sha256": report.sha256},
-            background=BackgroundTask(path.unlink, missing_ok=True),
-        )
+        return sent_once(path, report, project, what, format)
 
     return router

@@ -77,9 +77,12 @@ def test_a_time_limit_ends_a_run_that_can_go_on_and_old_checkpoints_are_tidied_a
         f"{run_id}",
     )
     (folder / "out.partial").mkdir()
+    download = home / "tmp" / "downloads" / "1234.jsonl"
+    download.parent.mkdir(parents=True)
+    download.write_text("{}", "utf-8")
     now, days = utc_now(), timedelta(days=2)
     assert tidy(sessions, home, days, now) == []
-    assert tidy(sessions, home, timedelta(days=30), now + days) == [folder / "out.partial"]
+    assert tidy(sessions, home, timedelta(days=30), now + days) == [download, folder / "out.partial"]
     with sessions.begin() as session:
         resume_run(session, get_run(session, run_id), None)
         with pytest.raises(Conflict, match="is queued"):

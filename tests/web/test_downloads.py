@@ -41,6 +41,16 @@ def test_an_operator_downloads_every_table(house, as_user, named, what, form):
     assert set(folder.iterdir()) <= before, "it is not kept"
 
 
+@pytest.mark.parametrize("asked", ["bytes=x", "bytes=9999999-", "bytes=0-3"])
+def test_a_file_that_is_refused_or_sent_in_part_is_not_kept_either(house, as_user, named, asked):
+    folder = house.settings.home / "tmp" / "downloads"
+    before = set(folder.iterdir()) if folder.exists() else set()
+    address = f"/exports/{named}/annotations.jsonl"
+    answer = as_user(house.person(Role.OPERATOR)).get(address, headers={"range": asked})
+    assert answer.status_code == {"bytes=x": 400, "bytes=9999999-": 416, "bytes=0-3": 206}[asked]
+    assert set(folder.iterdir()) <= before
+
+
 def test_nobody_else_downloads_anything(house, client, as_user, named):
     path = f"/exports/{named}/preference.jsonl"
     assert client.get(path).status_code == 401
