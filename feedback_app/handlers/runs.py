@@ -28,6 +28,8 @@ LOG_LINES = 400
 # Settings that the page asks for by name; everything else goes through "more settings".
 ASKED = ("epochs", "learning_rate", "beta")
 
+# Steps of a cycle are unlike; a playground has no last one.
+_WITHOUT_PACE = (RunKind.CYCLE, RunKind.PLAYGROUND)
 AUTO = "auto"  # in place of a kind of run: the application chooses
 
 Series = dict[str, list[tuple[int, float | None]]]
@@ -202,7 +204,7 @@ def _selected(session: Session, project: Project, rows: list[Run], wanted: Any, 
         plotted=plotted,
         series=run_events.metric_series(session, plotted.id),
         log=run_events.log_lines(session, row.id, limit=100_000)[-LOG_LINES:],
-        seconds_left=time_left(row, now) if row.kind is not RunKind.CYCLE else None,  # its steps are unlike
+        seconds_left=None if row.kind in _WITHOUT_PACE else time_left(row, now),
         children=children,
         evaluation=evaluations.evaluation_of(session, row) if row.kind is RunKind.EVALUATE else None,
         seeds=over_seeds(session, parent) if row.kind is RunKind.EVALUATE and parent else None,

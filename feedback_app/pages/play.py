@@ -201,8 +201,10 @@ def _connect(ctx: Context, demo: gr.Blocks, ui: _Ui) -> None:
         if not follower.begin(moment):
             return
         view = await anyio.to_thread.run_sync(handlers.look, ctx, name, project)
-        if view.state == "typing" or follower.newest != moment:  # not taken: what the person typed stays in the box
+        if view.state == "typing":  # it was not taken: what the person typed stays in the box
             return
+        if follower.newest != moment:
+            return  # another event shows what came of it
         # The stage that is shown already is not sent again: it might come after that of a Stop pressed meanwhile.
         yield Look(view, view if view.state == shown else None)
         async for look in follow(name, follower, moment, view):

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from storage.engine import read_only
 from storage.enums import RunKind, RunStatus, Split
 from storage.errors import Invalid, NotEnoughData
+from storage.evaluation_configs import EvaluateConfig
 from storage.evaluations import (
     as_shown,
     figures,
@@ -36,8 +36,9 @@ from trainer import evaluate_policy, evaluate_reward
 from trainer.bridge import lay_out
 from trainer.calibration import fit_temperature
 from trainer.evaluate_policy import Completed, Sides
-from trainer.evaluating import Judge, Margins
+from trainer.evaluating import Judge, Margins, Task
 from trainer.figures import About, Report, distinct_2, language_of, mean, objects, slices_of
+from trainer.folder import Job, RunFolder
 from trainer.measuring import passages_of, read
 from trainer.place import Place
 from trainer.policy import load_policies
@@ -182,7 +183,7 @@ def test_bias_and_variance_make_up_the_brier_score_of_a_single_head() -> None:
 
 @pytest.mark.parametrize("right", [True, False])
 def test_a_judge_that_is_wrong_makes_no_winner_of_what_it_holds_for_the_worse(
-    monkeypatch: pytest.MonkeyPatch, right: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, right: bool
 ) -> None:
     """Its word turned round would be a win rate of which the whole interval lies above one half: a pass."""
     chance = np.random.default_rng(5)
@@ -194,13 +195,15 @@ def test_a_judge_that_is_wrong_makes_no_winner_of_what_it_holds_for_the_worse(
         {Split.VALIDATION: held, Split.TEST: Margins(np.zeros((0, 1)), [])}, fit_temperature(held.mean), "", more
     )
     monkeypatch.setattr(evaluate_policy, "ask_rewards", lambda task, texts: {"reward-v1": told})
-    task = SimpleNamespace(
-        job=SimpleNamespace(rewards={"reward-v1": "folder"}),
-        asked={"write": [{"prompt_id": number, "messages": []} for number in range(40)]},
+    job = Job(
+        recipe=RunKind.EVALUATE, run_id=1, project="p", config={}, base_model="b", rewards={"reward-v1": "folder"}
     )
+    asked = {"write": [{"prompt_id": number, "messages": []} for number in range(40)]}
+    slices = {number: ["source:shop" if number < 20 else "source:web"] for number in range(40)}
+    task = Task(RunFolder(tmp_path), job, EvaluateConfig(), asked, {}, slices)
     written = {name: [Completed(number, name, 1) for number in range(40)] for name in ("policy-v1", "policy-v0")}
-    report = Report({number: ["source:shop" if number < 20 else "source:web"] for number in range(40)}, "policy")
-    evaluate_policy._win_rate(task, report, Sides("policy-v1", "policy-v0", "policy-v0"), written)  # type: ignore[arg-type]
+    report = Report(task.slices, "policy")
+    evaluate_policy._win_rate(task, report, Sides("policy-v1", "policy-v0", "policy-v0"), written)
     figure = report.figures["win_rate"]
     if right:
         assert figure["low"] < figure["value"] < figure["high"] < 0.5

@@ -200,6 +200,15 @@ def visit_again(house: House, address: str, one_page: Any) -> Visit:
 
 
 @pytest.fixture
+def no_download_left(house: House) -> Iterator[None]:
+    """What the test downloads is on the disk no longer."""
+    folder = house.settings.home / "tmp" / "downloads"
+    before = set(folder.glob("*"))
+    yield
+    assert set(folder.glob("*")) <= before
+
+
+@pytest.fixture
 def olga(house: House) -> str:
     """The name of an operator."""
     return house.person(Role.OPERATOR)

@@ -33,6 +33,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.05)
 
 
+DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 # Counts what Gradio's queue was asked and has answered; must run before the page's own scripts.
 COUNT_ANSWERS = """(() => {
   const plain = window.fetch;
@@ -59,7 +60,7 @@ def until_answered(page):
     before = page.evaluate("window.queue.asked")
     yield
     page.wait_for_function("before => queue.asked > before && queue.answered >= queue.asked", arg=before)
-    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    page.evaluate(DRAWN)
 
 
 def url_of(project, page="annotate"):

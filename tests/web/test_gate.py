@@ -11,7 +11,7 @@ from storage import gate, projects, registry
 from storage.enums import Role, Split
 from storage.models import Alert, Completion
 from tests import factories
-from tests.web.looking import url_of, wait_for
+from tests.web.looking import DRAWN, url_of, wait_for
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
 
@@ -53,8 +53,6 @@ window.fetch = async (...args) => {
   return Object.defineProperty(made, "url", { value: response.url });
 };
 """
-
-DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 def test_a_candidate_is_judged_and_promoted_on_the_page(house, visit, picture, candidate):

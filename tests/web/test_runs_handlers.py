@@ -9,11 +9,11 @@ import pytest
 from feedback_app import plots
 from feedback_app.handlers import project, runs
 from feedback_app.pages import cycle_fields, runs_tab
-from storage import cycle
+from storage import cycle, playground
 from storage.enums import RunKind, RunStatus, Split
 from storage.errors import Conflict, Invalid, NotAllowed, NotEnoughData, NotFound
 from storage.run_events import MetricPoint, add_log, add_metrics
-from storage.runs import finish_run, heartbeat
+from storage.runs import claim_run, finish_run, heartbeat
 from tests import factories
 
 pytestmark = pytest.mark.usefixtures("idle_queue")
@@ -172,6 +172,7 @@ def test_a_live_run_shows_progress_time_left_and_figures(house, olga):
     assert runs.time_left(run, run.started_at + timedelta(seconds=50)) == 150
     shown = runs_tab.header(view.selected, view) + runs_tab.detail(view.selected)
     assert "step 25 of 100" in shown
+    assert view.selected.seconds_left is not None
     assert "<script>" not in shown
     assert "&lt;script&gt;" in shown
 
@@ -203,6 +204,18 @@ def test_plots_are_there_for_what_a_run_gives(house, olga, kind, awaited):
         add_metrics(session, run, [MetricPoint(1, "loss", 0.5)])
     assert _plots(runs.see_runs(house.ctx, olga, name, run)) == (True, False)
     assert _plots(runs.see_runs(house.ctx, olga, house.project(), None)) == (False, False)
+
+
+def test_a_playground_says_nothing_of_an_end(house, olga):
+    with house.sessions.begin() as session:
+        found = factories.make_project(session)
+        playground.wake(session, found)
+        run = claim_run(session, "w1", [RunKind.PLAYGROUND]).id
+        heartbeat(session, run, "w1", 1, 1)
+        name = found.name
+    view = runs.see_runs(house.ctx, olga, name, run)
+    assert view.selected.seconds_left is None
+    assert "left" not in runs_tab.header(view.selected, view)
 
 
 def test_a_failed_run_says_why(house, olga):
